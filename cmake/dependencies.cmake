@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+# Finds every library by pkg-config; what is missing is named with its Debian package, all at once.
+find_package(PkgConfig REQUIRED)
+set(DROVER_MISSING "")
+
+function(drover_require target module package)
+  pkg_check_modules(${target} IMPORTED_TARGET GLOBAL ${module})
+  if(NOT ${target}_FOUND)
+    set(DROVER_MISSING "${DROVER_MISSING}\n  ${module}  (Debian package ${package})" PARENT_SCOPE)
+  endif()
+endfunction()
+
+function(drover_require_program variable program package)
+  find_program(${variable} ${program})
+  if(NOT ${variable})
+    set(DROVER_MISSING "${DROVER_MISSING}\n  ${program}  (Debian package ${package})" PARENT_SCOPE)
+  endif()
+endfunction()
+
+drover_require(GLIB "gio-2.0>=2.74" libglib2.0-dev)
+drover_require(GIOUNIX "gio-unix-2.0" libglib2.0-dev)
+drover_require(RDKAFKA "rdkafka>=2.0.2" librdkafka-dev)
+drover_require(LIBNBD "libnbd>=1.14" libnbd-dev)
+drover_require(NBDKIT "nbdkit>=1.32" nbdkit-plugin-dev)
+drover_require(PROTOBUFC "libprotobuf-c>=1.4" libprotobuf-c-dev)
+drover_require(HIREDIS "hiredis>=0.14" libhiredis-dev)
+drover_require(CURL "libcurl>=7.88" libcurl4-openssl-dev)
+drover_require(MICROHTTPD "libmicrohttpd>=0.9.75" libmicrohttpd-dev)
+drover_require(CRYPTO "libcrypto>=3.0" libssl-dev)
+drover_require(XXHASH "libxxhash>=0.8" libxxhash-dev)
+drover_require(JANSSON "jansson>=2.14" libjansson-dev)
+drover_require(CYAML "libcyaml>=1.3" libcyaml-dev)
+drover_require_program(PROTOC_C protoc-c protobuf-c-compiler)
+if(BUILD_TESTING OR NOT DEFINED BUILD_TESTING)
+  drover_require(CMOCKA "cmocka>=1.1.5" libcmocka-dev)
+endif()
+
+if(DROVER_MISSING)
+  message(FATAL_ERROR "Drover needs these to build:${DROVER_MISSING}\n"
+    "Install them all with: ./deploy/install-dependencies.sh")
+endif()
