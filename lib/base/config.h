@@ -19,6 +19,7 @@
 typedef enum {
     DROVER_OPTION_STRING,
     DROVER_OPTION_LIST,     /* comma separated; a flag may be repeated */
+    DROVER_OPTION_REPEATED, /* like LIST, but never split at commas: one element a flag (in a file or variable: one a line) */
     DROVER_OPTION_INT,      /* 0 .. INT64_MAX */
     DROVER_OPTION_SIZE,     /* bytes, with K, M, G, T as powers of 1024 */
     DROVER_OPTION_DURATION, /* milliseconds, with ms, s, m, h; a bare number is milliseconds */

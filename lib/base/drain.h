@@ -18,4 +18,11 @@ int drover_drain_fd(void);
 /* Sleeps up to MS milliseconds, less when draining begins. Returns drover_drain_requested(). */
 bool drover_drain_wait(unsigned ms);
 
+/*
+ * For the child between fork and exec (GSpawnChildSetupFunc; async-signal-safe): gives the child an empty signal mask,
+ * since it would inherit our blocked SIGTERM, default SIGPIPE, and lets it die with us (PR_SET_PDEATHSIG SIGKILL, which
+ * watches the *thread* that forked: spawn from one that lives as long as the child should).
+ */
+void drover_drain_child_setup(void *unused);
+
 #endif

@@ -104,6 +104,17 @@ DroverConsumer *drover_consumer_new_group(const DroverKafka *kafka, const char *
                                           int session_timeout_ms, bool prefetch, DroverAssignmentFunc changed,
                                           void *user_data, GError **error);
 
+/*
+ * For groups that keep their offsets elsewhere: START is asked for every partition that is assigned, on the thread that
+ * polls, and gives the offset to begin at (>= 0, or DROVER_OFFSET_*). Set it before the first poll.
+ */
+typedef int64_t (*DroverStartFunc)(const char *topic, int32_t partition, void *user_data);
+void drover_consumer_set_start(DroverConsumer *consumer, DroverStartFunc start, void *user_data);
+
+/* Continues one assigned partition at OFFSET (>= 0, or DROVER_OFFSET_*); records fetched before are dropped. */
+bool drover_consumer_seek(DroverConsumer *consumer, const char *topic, int32_t partition, int64_t offset,
+                          int timeout_ms, GError **error);
+
 /* Without a group: all partitions of TOPICS (or those named later), read_committed. Positions are the caller's. */
 DroverConsumer *drover_consumer_new_manual(const DroverKafka *kafka, GError **error);
 /* Adds all partitions of TOPIC, each at OFFSET (>= 0, or DROVER_OFFSET_*). Blocks for metadata up to TIMEOUT_MS; an unknown topic is
