@@ -55,7 +55,8 @@ def _make_nic(store, network, ip, mac):
             "mac": mac or f"02:02:00:{0xd0 + (number >> 16):02x}:{number >> 8 & 255:02x}:{number & 255:02x}"}
 
 
-def _nics(cloud, account, args):
+def _nics(cloud, owner, args):
+    """The owner's networks, whoever deploys for it."""
     store = cloud.store
     listed = groups_of(args["iptonetworklist"], "iptonetworklist")
     if listed and (args["networkids"] or args["ipaddress"]):
@@ -69,13 +70,13 @@ def _nics(cloud, account, args):
     for index, network in enumerate(args["networkids"] or ()):
         wanted.append((network, args["ipaddress"] if index == 0 else None, args["macaddress"] if index == 0 else None))
     if not wanted:
-        own = [n for n in store.data["networks"].values() if n["account"] == account["name"]]
+        own = [n for n in store.data["networks"].values() if n["account"] == owner["name"]]
         if len(own) != 1:
             raise errors.invalid("More than 1 default Isolated networks are found for account Account "
-                                 f"[{account['name']}]; please specify networkIds")
+                                 f"[{owner['name']}]; please specify networkIds")
         wanted = [(own[0], None, None)]
     for network, _, _ in wanted:
-        if network["account"] != account["name"] and not account["admin"]:
+        if network["account"] != owner["name"] and not owner["admin"]:
             raise errors.permission(f"Unable to use network with id= {network['id']}, permission denied")  # [393]
     return [_make_nic(store, *entry) for entry in wanted]
 
@@ -127,7 +128,7 @@ def deploy_vm(cloud, account, args):
     details = details_of(args["details"])
     _firmware(args, details)
     shape = _shape(offering, details)
-    nics = _nics(cloud, {**account, "name": owner}, args)
+    nics = _nics(cloud, store.data["accounts"][owner], args)
     if args["name"]:
         check_name(store, "deployVirtualMachine", args["name"], [n["network_id"] for n in nics])
     root_size = template["size"]

@@ -25,7 +25,7 @@ LETTER_HELD_S = 1.0
 
 def open_by(path):
     """Ids of other processes that have the file open: a detached volume should have none."""
-    found = set()
+    found, path = set(), os.path.realpath(path)
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
@@ -117,7 +117,7 @@ class Hypervisor:
 
     def unplug(self, vm, volume):
         """Take the device away; whoever still has it open is noted, since a real guest would see I/O errors."""
-        users = open_by(os.path.abspath(self.store.volume_file(volume["id"])))
+        users = open_by(self.store.volume_file(volume["id"]))
         if users:
             self.store.note("open-at-detach", vm=vm["id"], volume=volume["id"], pids=users)
         for name in [n for n, v in vm["devices"].items() if v == volume["id"]]:
@@ -141,7 +141,7 @@ class Hypervisor:
             path = self.store.volume_file(volume["id"])
             if not os.path.exists(path) or os.path.getsize(path) < volume["size"]:
                 return f"volume {volume['id']} is not on the storage"
-            users = open_by(os.path.abspath(path))
+            users = open_by(path)
             if users:
                 self.store.note("open-at-start", vm=vm["id"], volume=volume["id"], pids=users)
         self._clear(vm)
@@ -159,7 +159,7 @@ class Hypervisor:
 
     def power_off(self, vm):
         for volume in self.store.volumes_of(vm["id"]):
-            users = open_by(os.path.abspath(self.store.volume_file(volume["id"])))
+            users = open_by(self.store.volume_file(volume["id"]))
             if users:
                 self.store.note("open-at-stop", vm=vm["id"], volume=volume["id"], pids=users)
         self._clear(vm)

@@ -73,7 +73,8 @@ class JobContext:
         self.engine.sleep(DELAYS[step])
         fault = self.job["fault"]
         if fault and fault["action"] == "job-delay" and not fault.get("slept"):
-            fault["slept"] = True
+            with self.engine.store.lock:
+                fault["slept"] = True
             time.sleep(float(fault.get("seconds", 5)))
         if fault and fault["action"] in ("job-fail", "job-lost"):
             raise ApiError(int(fault.get("code", 530)), fault.get("text") or refusal, 4250)

@@ -33,6 +33,7 @@ class Store:
         self.dir = directory
         self.options = options
         self.lock = threading.RLock()
+        self.encoded = {}  # job id -> its JSON, for finished jobs
         self.path = os.path.join(directory, "state.json")
         for name in ("volumes", "vms"):
             os.makedirs(os.path.join(directory, name), exist_ok=True)
@@ -58,12 +59,26 @@ class Store:
 
     def save(self):
         with self.lock:
-            text = json.dumps(self.data, separators=(",", ":"))
+            text = self._dump()
             temporary = self.path + ".new"
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w",
                       encoding="utf-8") as file:
                 file.write(text)
             os.replace(temporary, self.path)
+
+    def _dump(self):
+        """The state as JSON.  Finished jobs never change: each is encoded once, or saving would slow down."""
+        jobs = self.data["jobs"]
+        for ident in self.encoded.keys() - jobs.keys():
+            del self.encoded[ident]
+        parts = []
+        for ident, job in jobs.items():
+            part = self.encoded.get(ident) or f'"{ident}":{json.dumps(job, separators=(",", ":"))}'
+            if job["completed"]:
+                self.encoded[ident] = part
+            parts.append(part)
+        rest = json.dumps({**self.data, "jobs": None}, separators=(",", ":"))
+        return rest.replace('"jobs":null', '"jobs":{' + ",".join(parts) + "}", 1)
 
     def recover(self):
         """What a restart of the real one leaves: jobs lost with 530 and no result, volumes Ready again."""

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 import urllib.parse
 import xml.sax.saxutils
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -148,6 +149,9 @@ class Handler(BaseHTTPRequestHandler):
             if refusal.code == 432:
                 key = "errorresponse"
             return refusal.code, refusal.body(key), None if refusal.auth else refusal.text.replace("\n", " ")
+        except Exception as bug:  # the caller sees a 530, the log of the double sees why
+            traceback.print_exc(file=sys.stderr)
+            return 530, errors.internal(f"double: {bug!r}").body(key), None
 
     def _execute(self, command, lowered, account, fault):
         if self.cloud.options.enforce_post and not command.reads:

@@ -159,7 +159,8 @@ def job(store, row):
            "jobresultcode": row["code"]}
     if row["status"] and not row["lost"]:
         out.update(jobresulttype="object", jobresult=row["result"])
-    out["jobinstancetype"] = row["instance_type"]
+    if row["instance_type"]:
+        out["jobinstancetype"] = row["instance_type"]
     if row["instance_id"]:
         out["jobinstanceid"] = row["instance_id"]
     if not row["status"] or row["lost"]:
