@@ -1,0 +1,1 @@
+-- Nothing to fold: the record is passed over.
