@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by the files of the job machine only. */
+#ifndef DROVER_CORE_JOB_INTERNAL_H
+#define DROVER_CORE_JOB_INTERNAL_H
+
+#include "core/job.h"
+#include "core/ledger.h"
+
+typedef struct {
+    DroverJob *job;
+    const DroverLimits *limits;
+    const DroverAt *at;
+    GPtrArray *outputs;
+} Step;
+
+/* job.c */
+void drover_step_enter(Step *step, DroverPhase phase);
+void drover_step_fail(Step *step, const DroverFault *fault); /* ends the job unless it is ending already */
+
+/* job_forward.c */
+void drover_step_forward(Step *step);
+void drover_step_round_end(Step *step, DroverDisk *disk); /* the export is closed, every cell read back */
+bool drover_disk_is_copied(const DroverDisk *disk);       /* every task of the round done */
+
+/* job_undo.c */
+void drover_step_undo(Step *step);
+void drover_step_begin_undo(Step *step, DroverPhase phase);
+
+/* job_operation.c */
+void drover_step_operation(Step *step, DroverOpKind kind, DroverDisk *disk, bool undo);
+bool drover_step_may_operate(const Step *step, const DroverDisk *disk); /* nothing pending, no backoff */
+bool drover_job_has_operations(const DroverJob *job, const char *disk_id); /* NULL: any */
+void drover_step_operation_done(Step *step, const char *operation_id, const DroverOperationResult *result);
+void drover_step_operation_failed(Step *step, const char *operation_id, const DroverFault *fault);
+
+#endif

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the scheduler knows about jobs: plain structs, the same facts as the records on drover.state. Things that only
+ * processes need (the source of a disk, the wanted target) stay packed messages here, so that fields of newer versions
+ * pass through unharmed. Whoever changes a struct sets its "dirty" flag; the leader writes dirty ones and raises their
+ * version. Everything is owned by the job. Pure; one thread at a time.
+ *
+ * Times: *_at_ms are Unix time; lease_*_ms are the leader's own clock, which stands still while inputs lag.
+ */
+#ifndef DROVER_CORE_MODEL_H
+#define DROVER_CORE_MODEL_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/phase.h"
+#include "lib/base/error.h"
+#include "lib/digest/digest.h"
+
+/* An error as a fact: error_class 0 means none. */
+typedef struct {
+    DroverErrorClass error_class;
+    char *code;
+    char *message;
+} DroverFault;
+void drover_fault_clear(DroverFault *fault);
+/* Replaces TO by a copy of FROM. */
+void drover_fault_copy(DroverFault *to, const DroverFault *from);
+void drover_fault_set(DroverFault *fault, DroverErrorClass error_class, const char *code, const char *format, ...)
+    G_GNUC_PRINTF(4, 5);
+
+/* As drover.v1.ByteCounts; bytes. */
+typedef struct {
+    uint64_t data;
+    uint64_t zero_found;
+    uint64_t skipped;
+    uint64_t resent;
+    uint64_t read;
+} DroverCounts;
+
+/* ---- tasks ---- values equal drover.v1.TaskKind and TaskStatus */
+
+typedef enum { DROVER_TASK_INSPECT = 1, DROVER_TASK_COPY = 2, DROVER_TASK_REPAIR = 3 } DroverTaskKind;
+typedef enum {
+    DROVER_TASK_READY = 1,
+    DROVER_TASK_ASSIGNED = 2,
+    DROVER_TASK_CLAIMED = 3,
+    DROVER_TASK_COPIED = 4,
+    DROVER_TASK_DONE = 5,
+    DROVER_TASK_FAILED = 6,
+    DROVER_TASK_CANCELLED = 7,
+} DroverTaskStatus;
+
+/* A checkpoint record that must be tombstoned when the task has ended. */
+typedef struct {
+    char *key;
+    int32_t partition;
+} DroverCheckpointKey;
+
+typedef struct {
+    char *task_id;
+    DroverTaskKind kind;
+    DroverTaskStatus status;
+    uint32_t round;
+    uint32_t attempt;
+    uint32_t failures;
+    char *owner_process;  /* "" while nobody has it */
+    char *owner_instance; /* "" until claimed */
+    int32_t partition;
+    DroverRange range; /* {0, 0} for inspect tasks */
+    uint64_t planned_bytes;
+    DroverCounts counts;
+    uint64_t generation;
+    DroverFault error;
+    int64_t updated_at_ms;
+    int64_t not_before_at_ms;
+    uint64_t version;
+    bool dirty;
+    /* not in the record */
+    int64_t lease_since_ms;  /* assigned: since then; claimed: last sign of life */
+    GArray *checkpoint_keys; /* of DroverCheckpointKey */
+} DroverTask;
+
+/* ---- ledger and operations */
+
+typedef enum {
+    DROVER_LEDGER_VOLUME = 1,
+    DROVER_LEDGER_ATTACHMENT = 2,
+    DROVER_LEDGER_EXPORT = 3,
+    DROVER_LEDGER_VM = 4,
+} DroverLedgerKind;
+
+typedef struct {
+    int kind; /* DroverLedgerKind; values of newer versions are kept */
+    char *disk_id;
+    char *object_id; /* "" while only intended */
+    char *operation_id;
+    char *agent;
+    int64_t at_ms;
+    /* not in the record */
+    uint32_t undo_failures;
+    int64_t undo_not_before_ms;
+} DroverLedgerEntry;
+
+typedef enum { /* field numbers of drover.v1.VolumeOperation.operation */
+    DROVER_OP_CREATE_VOLUME = 10,
+    DROVER_OP_ATTACH_VOLUME = 11,
+    DROVER_OP_DETACH_VOLUME = 12,
+    DROVER_OP_DELETE_VOLUME = 13,
+    DROVER_OP_OPEN_EXPORT = 14,
+    DROVER_OP_CLOSE_EXPORT = 15,
+    DROVER_OP_DEPLOY_VM = 16,
+    DROVER_OP_SWAP_ROOT = 17,
+    DROVER_OP_ATTACH_TO_VM = 18,
+    DROVER_OP_START_VM = 19,
+    DROVER_OP_STOP_VM = 20,
+    DROVER_OP_DESTROY_VM = 21,
+} DroverOpKind;
+const char *drover_op_name(DroverOpKind kind); /* "create-volume", … */
+
+/* One pending operation. What it needs beyond these fields comes from the job's and the disk's spec. */
+typedef struct {
+    char *operation_id;
+    DroverOpKind kind;
+    char *disk_id; /* "" for the whole VM */
+    char *volume_id;
+    char *vm_id;
+    char *custom_id;      /* create, deploy: the same for every repetition */
+    uint64_t size_bytes;  /* create: size; attach, open: the least size */
+    uint64_t generation;
+    uint32_t device_id;
+    bool forced;
+    bool undo;
+    int64_t requested_at_ms;
+} DroverOperation;
+
+/* ---- disks */
+
+typedef enum {
+    DROVER_SYNC_PENDING,
+    DROVER_SYNC_INSPECTING,
+    DROVER_SYNC_PREPARING,
+    DROVER_SYNC_COPYING,
+    DROVER_SYNC_VERIFYING,
+    DROVER_SYNC_COMPLETED,
+    DROVER_SYNC_FAILED,
+} DroverSyncStatus;
+const char *drover_sync_status_name(DroverSyncStatus status); /* "pending", … */
+
+struct DroverCells;  /* core/cells.h */
+struct DroverVerify; /* core/verify.h */
+
+typedef struct {
+    char *disk_id;
+    uint64_t version;
+    bool dirty;
+    GBytes *spec;     /* drover.v1.DiskSpec */
+    GBytes *identity; /* drover.v1.SourceIdentity; NULL before the inspection */
+    uint64_t wanted_size_bytes; /* 0: the source's size rounded up to GiB */
+    char *format;
+    uint64_t capacity_bytes; /* 0 before the inspection */
+    uint64_t allocated_bytes;
+    bool extents_available;
+    uint64_t bucket_bytes;
+    GArray *buckets; /* uint64_t, allocated bytes of each */
+    char *volume_id;
+    uint64_t target_size_bytes;
+    char *device_path; /* "" while not attached to the appliance */
+    char *export_name;
+    uint64_t generation;
+    bool export_open;
+    char *nbd_host;
+    uint32_t nbd_port;
+    uint32_t round;
+    char *change_id;
+    char *previous_change_id;
+    char *receipt;
+    char *round_digest;
+    uint64_t range_bytes;
+    DroverSyncStatus sync_status;
+    DroverCounts final_counts;
+    bool diverged;
+    uint32_t repaired_cells;
+    uint64_t verified_bytes;
+    char *vm_id; /* the target VM that holds the volume; "" for none */
+    GPtrArray *tasks; /* DroverTask */
+    /* not in the record */
+    char *token; /* of token_generation, from the agent's journal; NULL while unknown */
+    uint64_t token_generation;
+    struct DroverCells *cells;   /* NULL outside of a round */
+    struct DroverVerify *verify; /* NULL outside of a round */
+    uint32_t op_failures;
+    int64_t op_not_before_ms;
+} DroverDisk;
+
+/* ---- the job */
+
+typedef enum { DROVER_FAILOVER_NONE = 0, DROVER_FAILOVER_LIVE = 1, DROVER_FAILOVER_TEST = 2 } DroverFailoverKind;
+
+typedef struct {
+    char *job_id;
+    uint64_t version;
+    bool dirty;
+    GBytes *spec; /* drover.v1.JobSpec */
+    /* read from the spec */
+    char *name;
+    char *site;
+    char *wanted_agent; /* "" : any */
+    DroverDigestAlgorithm digest;
+    uint64_t bandwidth_limit; /* bytes per second; 0: unlimited */
+    uint64_t range_bytes;     /* 0: the planner's choice */
+    uint32_t priority;
+
+    DroverPhase phase;
+    DroverPhase after_cleaning; /* where cleaning returns to */
+    bool keep_volumes;          /* the undoing leaves the volumes */
+    bool paused;
+    bool failover_requested;
+    DroverFault error;
+    char *agent; /* "" until chosen */
+    uint32_t round;
+    int sync_type; /* drover.v1.SyncType */
+    int64_t created_at_ms;
+    int64_t updated_at_ms;
+    int64_t started_at_ms;
+    int64_t completed_at_ms;
+    int64_t phase_started_at_ms[DROVER_PHASE_LAST + 1];
+    GPtrArray *ledger;     /* DroverLedgerEntry, in the order of making */
+    GPtrArray *operations; /* DroverOperation, pending */
+    uint32_t operation_counter;
+    DroverFailoverKind failover_kind;
+    char *failover_status; /* "" or as drover.v1.FailoverState.status */
+    char *vm_id;
+    char *vm_name;
+    char *vm_state;
+    int64_t failover_started_at_ms;
+    int64_t failover_completed_at_ms;
+    char *stall_reason;
+    uint32_t setup_percent;
+    GPtrArray *disks; /* DroverDisk, in the target's order */
+    /* not in the record */
+    uint32_t vm_op_failures;
+    int64_t vm_op_not_before_ms;
+    bool control_dirty; /* the snapshot on drover.control is out of date */
+    uint64_t control_version;
+} DroverJob;
+
+DroverJob *drover_job_new(const char *job_id);
+void drover_job_free(DroverJob *job);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverJob, drover_job_free)
+
+/* Appends an empty disk. */
+DroverDisk *drover_job_add_disk(DroverJob *job, const char *disk_id);
+DroverDisk *drover_job_disk(const DroverJob *job, const char *disk_id); /* NULL: unknown */
+/* Appends a READY task. */
+DroverTask *drover_disk_add_task(DroverDisk *disk, const char *task_id, DroverTaskKind kind);
+DroverTask *drover_disk_task(const DroverDisk *disk, const char *task_id);
+DroverTask *drover_job_task(const DroverJob *job, const char *task_id, DroverDisk **disk);
+
+void drover_operation_free(DroverOperation *operation);
+DroverOperation *drover_operation_copy(const DroverOperation *operation);
+
+/* Replaces *FIELD by a copy of VALUE (NULL counts as ""); true when that changed it. */
+bool drover_set_string(char **field, const char *value);
+
+/* ASSIGNED or CLAIMED: somebody may be at it. */
+bool drover_task_is_live(const DroverTask *task);
+/* DONE, FAILED or CANCELLED. */
+bool drover_task_is_ended(const DroverTask *task);
+bool drover_task_moves_data(const DroverTask *task); /* COPY or REPAIR */
+
+#endif
