@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what Drover needs on Debian 12, by group; without a group: build run test.
+#
+#   install-dependencies.sh [build] [run] [test] [boot]
+#
+#   build  compiler and libraries       run   broker, Redis, NBD tools, the guest image
+#   test   pytest and its libraries     boot  QEMU, to boot a migrated disk
+#
+# Returns at once when all is there. Needs root or sudo otherwise. No service is started or enabled by it.
+set -euo pipefail
+
+build=(build-essential cmake ninja-build pkg-config libglib2.0-dev librdkafka-dev libnbd-dev nbdkit nbdkit-plugin-dev
+  libhiredis-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libcmocka-dev libjansson-dev
+  libmicrohttpd-dev libcyaml-dev libxxhash-dev libcurl4-openssl-dev libssl-dev libudev-dev libxml2-dev)
+run=(perl-base procps ca-certificates openjdk-17-jre-headless maven redis-server redis-tools nbdkit qemu-utils
+  e2fsprogs fdisk cpio gzip xz-utils python3 kcat)
+test=(python3 python3-pytest python3-redis python3-confluent-kafka python3-protobuf python3-yaml libnbd-bin
+  python3-libnbd protobuf-compiler)
+boot=(qemu-system-x86)
+
+groups=("$@")
+[ ${#groups[@]} -gt 0 ] || groups=(build run test)
+wanted=()
+for group in "${groups[@]}"; do
+  case $group in
+    build) wanted+=("${build[@]}") ;;
+    run) wanted+=("${run[@]}") ;;
+    test) wanted+=("${test[@]}") ;;
+    boot) wanted+=("${boot[@]}") ;;
+    -h | --help) sed -n '3,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) echo "install-dependencies.sh: no group '$group' (build, run, test, boot)" >&2; exit 2 ;;
+  esac
+done
+
+command -v dpkg-query >/dev/null || {
+  echo "install-dependencies.sh: this is not Debian. Install by other means: ${wanted[*]}" >&2
+  exit 1
+}
+mapfile -t missing < <(
+  comm -23 <(printf '%s\n' "${wanted[@]}" | sort -u) \
+    <(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null | sed -n 's/^installed //p' | sort -u)
+)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null || {
+    echo "install-dependencies.sh: not root and no sudo. As root: apt-get install ${missing[*]}" >&2
+    exit 1
+  }
+  as_root=(sudo)
+fi
+echo "Installing ${#missing[@]} packages: ${missing[*]}" >&2
+log=$(mktemp /tmp/drover-apt.XXXXXX)
+# policy-rc.d keeps redis-server from starting a server of its own; an existing policy is left alone.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+  "${as_root[@]}" chmod 755 "$policy"
+  trap '"${as_root[@]}" rm -f "$policy"' EXIT
+fi
+# A bare system has no manual directories, which the JRE's postinst wants.
+"${as_root[@]}" mkdir -p /usr/share/man/man1
+apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" >>"$log" 2>&1; }
+if ! { apt update && apt install -y --no-install-recommends "${missing[@]}"; }; then
+  tail -n 25 "$log" >&2
+  echo "install-dependencies.sh: apt-get failed; the whole output: $log. Mend its cause, then run this again." >&2
+  exit 1
+fi
+rm -f "$log"

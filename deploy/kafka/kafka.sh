@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A single Apache Kafka broker (KRaft) on loopback, for trying out and for tests.
+#
+#   kafka.sh fetch              get the broker's jars once (Maven), into the cache
+#   kafka.sh start DIR [PORT]   start it with its data in DIR; PORT 0 or none: a free one.
+#                               Writes DIR/kafka.address (host:port) and DIR/kafka.pid. Starting again on the same DIR,
+#                               also after kill -9, continues with the same data and port.
+#   kafka.sh stop DIR           stop it by its process id
+#
+# The cache is $DROVER_CACHE, else ${XDG_CACHE_HOME:-~/.cache}/drover.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${DROVER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/drover}
+die() { echo "kafka.sh: $*" >&2; exit 1; }
+
+version=$(sha256sum "$here/pom.xml" | cut -c1-12)
+home=$cache/kafka-$version
+lib=$home/lib
+
+java_options=(-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms64m -Xmx384m -Xshare:auto
+  -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true)
+
+fetch() {
+  [ -e "$home/complete" ] && return 0
+  command -v java >/dev/null || die "java is missing: ./deploy/install-dependencies.sh run"
+  command -v mvn >/dev/null || die "mvn is missing: ./deploy/install-dependencies.sh run"
+  mkdir -p "$cache"
+  exec 9>"$cache/kafka.lock"; flock 9
+  [ -e "$home/complete" ] && return 0
+  rm -rf "$home"; mkdir -p "$lib"
+  echo "Fetching Apache Kafka (about 45 jars) into $home" >&2
+  local log=$home/fetch.log try
+  for try in 1 2 3; do
+    if mvn -B -q -f "$here/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+        -DincludeScope=runtime -DoutputDirectory="$lib" >"$log" 2>&1; then
+      touch "$home/complete"; exec 9>&-; return 0
+    fi
+    sleep "$try"
+  done
+  tail -n 20 "$log" >&2
+  die "Maven could not fetch the broker; is Maven's repository reachable? The whole log: $log"
+}
+
+free_ports() { # N free loopback ports, one a line
+  perl -MIO::Socket::INET -e 'my @s; for (1..$ARGV[0]) { my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") or die $!; push @s, $s; print $s->sockport, "\n" }' "$1"
+}
+
+port_is_free() {
+  perl -MIO::Socket::INET -e 'exit !IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1", LocalPort => $ARGV[0], ReuseAddr => 1)' "$1"
+}
+
+alive() { # DIR: is the process of DIR/kafka.pid our broker?
+  local pid
+  pid=$(cat "$1/kafka.pid" 2>/dev/null) || return 1
+  [ -n "$pid" ] && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "kafka.Kafka $1/server.properties"
+}
+
+answers() { # HOST PORT: accepts connections and answers ApiVersions (key 18, version 0) with correlation id 7
+  perl -MIO::Socket::INET -e '
+    my $s = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => $ARGV[1], Timeout => 1) or exit 1;
+    my $body = pack("nnNn", 18, 0, 7, 0xffff);
+    print $s pack("N", length $body), $body; $s->flush; local $SIG{ALRM} = sub { exit 1 }; alarm 2;
+    read($s, my $head, 8) == 8 or exit 1; exit((unpack("NN", $head))[1] == 7 ? 0 : 1)' "$1" "$2" 2>/dev/null
+}
+
+start() {
+  local dir=$1 port=${2:-0} controller
+  fetch
+  mkdir -p "$dir"; dir=$(cd "$dir" && pwd)
+  alive "$dir" && { echo "already running at $(cat "$dir/kafka.address")" >&2; return 0; }
+  if [ ! -e "$dir/server.properties" ]; then
+    local ports; mapfile -t ports < <(free_ports 2)
+    controller=${ports[1]}
+    [ "$port" != 0 ] || port=${ports[0]}
+    cat >"$dir/server.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs=$dir/data
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+log.cleaner.dedupe.buffer.size=16777216
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+message.max.bytes=1048588
+PROPERTIES
+    java "${java_options[@]}" -cp "$lib/*" kafka.tools.StorageTool format --ignore-formatted \
+      --cluster-id "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)" \
+      --config "$dir/server.properties" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "formatting $dir/data failed"; }
+  fi
+  port=$(sed -n 's#^advertised.listeners=PLAINTEXT://127.0.0.1:##p' "$dir/server.properties")
+  port_is_free "$port" || die "port $port on 127.0.0.1 is taken: stop what listens there, or start with another DIR and PORT"
+  local archive=$home/kafka.jsa options=("${java_options[@]}")
+  [ ! -s "$archive" ] || options+=("-XX:SharedArchiveFile=$archive")
+  # Close descriptors that a caller may hold locked (such as ours): the broker outlives this script.
+  nohup java "${options[@]}" -cp "$lib/*" kafka.Kafka "$dir/server.properties" >>"$dir/kafka.log" 2>&1 </dev/null 9>&- &
+  local pid=$! i
+  echo "$pid" >"$dir/kafka.pid"
+  for ((i = 0; i < 600; i++)); do
+    if answers 127.0.0.1 "$port"; then
+      echo "127.0.0.1:$port" >"$dir/kafka.address"
+      return 0
+    fi
+    kill -0 "$pid" 2>/dev/null || { tail -n 20 "$dir/kafka.log" >&2; die "the broker ended; its log: $dir/kafka.log"; }
+    sleep 0.1
+  done
+  die "the broker did not answer within 60 s; its log: $dir/kafka.log"
+}
+
+# An archive of loaded classes makes the broker start in half the time. A JVM writes it when it ends, so it is made once
+# from a broker that is started for this only.
+archive() {
+  fetch
+  [ -s "$home/kafka.jsa" ] && return 0
+  local dir; dir=$(mktemp -d /tmp/drover-kafka-archive.XXXXXX)
+  java_options+=("-XX:ArchiveClassesAtExit=$home/kafka.jsa.new")
+  ( start "$dir" ) && stop "$dir" 60
+  rm -rf "$dir"
+  if [ -s "$home/kafka.jsa.new" ]; then mv "$home/kafka.jsa.new" "$home/kafka.jsa"; fi
+}
+
+stop() { # DIR [SECONDS]
+  local dir pid i
+  dir=$(cd "$1" 2>/dev/null && pwd) || return 0
+  alive "$dir" || { rm -f "$dir/kafka.pid"; return 0; }
+  pid=$(cat "$dir/kafka.pid")
+  kill -TERM "$pid" 2>/dev/null || true
+  for ((i = 0; i < ${2:-15} * 10; i++)); do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  kill -KILL "$pid" 2>/dev/null || true
+  rm -f "$dir/kafka.pid"
+}
+
+case ${1:-} in
+  fetch) fetch ;;
+  archive) archive ;;
+  start) [ $# -ge 2 ] || die "usage: kafka.sh start DIR [PORT]"; start "$2" "${3:-0}" ;;
+  stop) [ $# -ge 2 ] || die "usage: kafka.sh stop DIR"; stop "$2" ;;
+  -h|--help) sed -n '3,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+  *) die "usage: kafka.sh fetch | archive | start DIR [PORT] | stop DIR" ;;
+esac
