@@ -206,8 +206,8 @@ class Site:
 
     def volume(self, gb=1, client=None, **more):
         client = client or self.cloud
-        return client.do("createVolume", zoneid=self.zone, diskofferingid=self.disk["Custom"], size=gb,
-                         **{"name": "data", **more})["id"]
+        return client.do("createVolume", {"zoneid": self.zone, "diskofferingid": self.disk["Custom"], "size": gb,
+                                          "name": "data", **more})["id"]
 
     def attached(self, **more):
         ident = self.volume(**more)

@@ -5,6 +5,7 @@ Numbers in brackets are the recordings a text or a rule was taken from.
 """
 import os
 import re
+import subprocess
 
 import errors
 import views
@@ -93,6 +94,9 @@ def create_volume(cloud, account, args):
             except errors.ApiError:
                 volume["state"] = "Destroy"
                 raise
+            if snapshot:
+                subprocess.run(["cp", "--sparse=always", store.volume_file(snapshot["id"]), store.volume_file(ident)],
+                               check=True)
             with store.lock:
                 store.place_volume(volume, pool["id"] if pool else store.pool_in(vm and store.cluster_of(vm)))
                 store.save()

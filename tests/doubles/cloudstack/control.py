@@ -52,7 +52,9 @@ def _wipe(cloud):
                 del store.data["volumes"][volume["id"]]
         for ident in [i for i in store.data["vms"] if i not in keep]:
             cloud.hypervisor.forget(store.data["vms"].pop(ident))
-        for table in ("snapshots", "vm_snapshots", "jobs"):
+        cloud.hypervisor.held.clear()
+        store.forget_jobs()
+        for table in ("snapshots", "vm_snapshots"):
             store.data[table].clear()
         store.data["events"].clear()
         store.save()

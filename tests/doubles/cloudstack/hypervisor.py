@@ -7,20 +7,19 @@
                                          ro, holders/
   DIR/vms/<vm id>/boot.json              what the VM booted from at its last start
 
-A letter is the lowest one free in the guest at the moment of the hot-plug, and a guest lets go of a letter
-late: letters do not follow deviceid.  `devices` in the VM's row is the truth; the files follow it.
+A letter is the lowest one free in the guest at the moment of the hot-plug, but the one freed last is passed
+over once, as by a guest that lets go late: letters do not follow deviceid.  `devices` in the VM's row is the
+truth; the files follow it.
 """
 import json
 import os
 import shutil
 import string
 import threading
-import time
 
 from faults import HOTPLUG
 
 HOTPLUG_S = 0.2
-LETTER_HELD_S = 1.0
 
 
 def open_by(path):
@@ -43,7 +42,7 @@ class Hypervisor:
         self.store = store
         self.faults = faults
         self.speed = options.speed
-        self.held = {}  # (vm id, device) -> monotonic time until which the guest keeps the name
+        self.held = {}  # vm id -> the device name freed last, which the guest has not let go of yet
 
     # -- paths -------------------------------------------------------------------------------------
 
@@ -59,12 +58,9 @@ class Hypervisor:
     # -- devices -----------------------------------------------------------------------------------
 
     def _free_name(self, vm):
-        now = time.monotonic()
-        for letter in string.ascii_lowercase:
-            name = "vd" + letter
-            if name not in vm["devices"] and self.held.get((vm["id"], name), 0) <= now:
-                return name
-        raise RuntimeError("the guest has no free device name")
+        held = self.held.pop(vm["id"], None)
+        names = ["vd" + letter for letter in string.ascii_lowercase]
+        return next(name for name in names if name not in vm["devices"] and name != held)
 
     def _write(self, path, text):
         with open(path + ".new", "w", encoding="ascii") as file:
@@ -122,7 +118,7 @@ class Hypervisor:
             self.store.note("open-at-detach", vm=vm["id"], volume=volume["id"], pids=users)
         for name in [n for n, v in vm["devices"].items() if v == volume["id"]]:
             del vm["devices"][name]
-            self.held[vm["id"], name] = time.monotonic() + LETTER_HELD_S / self.speed
+            self.held[vm["id"]] = name
             self._hide(vm, name)
 
     def resized(self, volume):
@@ -166,6 +162,7 @@ class Hypervisor:
 
     def _clear(self, vm):
         vm["devices"].clear()
+        self.held.pop(vm["id"], None)
         for path in (self.dev(vm["id"]), os.path.join(self.root(vm["id"]), "sys")):
             shutil.rmtree(path, ignore_errors=True)
         os.makedirs(self.dev(vm["id"]))

@@ -103,7 +103,6 @@ class JobEngine:
                "created": stamp(), "completed": None, "status": 0, "code": 0, "result": None, "lost": False,
                "vanished": False, "fault": self.faults.take(command, params, JOB), "submitted_at": time.time()}
         self.store.data["jobs"][ident] = job
-        self.store.trim_jobs()
         self.store.save()
         threading.Thread(target=self._run, args=(job, body), daemon=True).start()
         return {**(extra or {}), "jobid": ident}
@@ -134,4 +133,5 @@ class JobEngine:
                            result={"errorcode": error.code, "errortext": error.text})
             job.update(completed=stamp(), finished_at=time.time(),
                        vanished=fault.get("action") == "job-vanish")
+            self.store.finish_job(job)
             self.store.save()

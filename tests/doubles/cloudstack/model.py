@@ -33,18 +33,19 @@ class Store:
         self.dir = directory
         self.options = options
         self.lock = threading.RLock()
-        self.encoded = {}  # job id -> its JSON, for finished jobs
+        self.finished = set()  # ids of jobs whose record is in jobs.log, no longer in state.json
+        self.job_log = None
         self.path = os.path.join(directory, "state.json")
         for name in ("volumes", "vms"):
             os.makedirs(os.path.join(directory, name), exist_ok=True)
-        self.fresh = not os.path.exists(self.path)
-        if self.fresh:
+        if not os.path.exists(self.path):
             self.data = seed.cloud(options)
             self._write_keys()
             self.save()
         else:
             with open(self.path, encoding="utf-8") as file:
                 self.data = json.load(file)
+        self._load_jobs()
 
     # -- persistence -------------------------------------------------------------------------------
 
@@ -67,18 +68,40 @@ class Store:
             os.replace(temporary, self.path)
 
     def _dump(self):
-        """The state as JSON.  Finished jobs never change: each is encoded once, or saving would slow down."""
-        jobs = self.data["jobs"]
-        for ident in self.encoded.keys() - jobs.keys():
-            del self.encoded[ident]
-        parts = []
-        for ident, job in jobs.items():
-            part = self.encoded.get(ident) or f'"{ident}":{json.dumps(job, separators=(",", ":"))}'
-            if job["completed"]:
-                self.encoded[ident] = part
-            parts.append(part)
-        rest = json.dumps({**self.data, "jobs": None}, separators=(",", ":"))
-        return rest.replace('"jobs":null', '"jobs":{' + ",".join(parts) + "}", 1)
+        jobs = {i: job for i, job in self.data["jobs"].items() if i not in self.finished}
+        return json.dumps({**self.data, "jobs": jobs}, separators=(",", ":"))
+
+    def finish_job(self, job):
+        """A finished job never changes: it goes to a file that only grows, or saving would slow down."""
+        self.finished.add(job["id"])
+        self.job_log.write(json.dumps(job, separators=(",", ":")) + "\n")
+        self.job_log.flush()
+
+    def _load_jobs(self):
+        """Finished jobs win over what the state says of them: their line is written first."""
+        path = os.path.join(self.dir, "jobs.log")
+        lines = []
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                lines = [line for line in file if line.endswith("\n")][-KEEP_JOBS:]
+        for job in map(json.loads, lines):
+            self.data["jobs"][job["id"]] = job
+            self.finished.add(job["id"])
+        self._start_job_log(lines)
+
+    def _start_job_log(self, lines):
+        path = os.path.join(self.dir, "jobs.log")
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.writelines(lines)
+        os.replace(path + ".new", path)
+        self.job_log = open(path, "a", encoding="utf-8")
+
+    def forget_jobs(self):
+        """Drop the history of finished jobs."""
+        for ident in self.finished:
+            self.data["jobs"].pop(ident, None)
+        self.finished.clear()
+        self._start_job_log([])
 
     def recover(self):
         """What a restart of the real one leaves: jobs lost with 530 and no result, volumes Ready again."""
@@ -86,6 +109,7 @@ class Store:
             for job in self.data["jobs"].values():
                 if job["status"] == 0:
                     job.update(status=2, code=530, completed=stamp(), lost=True)
+                    self.finish_job(job)
             for volume in self.data["volumes"].values():
                 if volume["state"] in ("Attaching", "Snapshotting", "Resizing"):
                     volume["state"] = "Ready"
@@ -183,8 +207,3 @@ class Store:
         """Something worth proving in a test, such as a volume that was still open when it was detached."""
         self.data["events"].append({"t": round(time.time(), 3), "kind": kind, **facts})
         del self.data["events"][:-2000]
-
-    def trim_jobs(self):
-        jobs = self.data["jobs"]
-        for ident in [i for i, job in jobs.items() if job["status"]][:max(0, len(jobs) - KEEP_JOBS)]:
-            del jobs[ident]
