@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import subprocess
 import sys
 import uuid
 
@@ -13,7 +14,7 @@ import pytest
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cloudstack")
 sys.path.insert(0, HERE)
-from cloudstack_harness import GIB, Double, Site, quote, refused, signature  # noqa: E402
+from cloudstack_harness import GIB, PYTHON, SERVER, Double, Site, quote, refused, signature  # noqa: E402
 
 BAD_AUTH = "unable to verify user credentials and/or request signature"
 
@@ -256,3 +257,8 @@ def test_fields_of_offers(site):
     apis = call("listApis", name="createVolume")["api"][0]
     assert apis["isasync"] and {"customid", "storageid"} <= {p["name"] for p in apis["params"]}
     assert not site.cloud.user.call("listApis")["count"] == call("listApis")["count"]
+
+
+def test_one_double_per_directory(site):
+    result = subprocess.run([PYTHON, SERVER, "--dir", site.cloud.dir], capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "in use by another double" in result.stderr

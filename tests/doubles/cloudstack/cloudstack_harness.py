@@ -200,7 +200,8 @@ class Site:
         self.service = {o["name"]: o["id"] for o in cloud.call("listServiceOfferings")["serviceoffering"]}
         self.nets = {o["name"]: o["id"] for o in cloud.call("listNetworks", listall="true")["network"]}
         self.pools = {o["name"]: o for o in cloud.call("listStoragePools")["storagepool"]}
-        self.template = cloud.call("listTemplates", templatefilter="executable", name="blank-linux")["template"][0]["id"]
+        (template,) = cloud.call("listTemplates", templatefilter="executable", name="blank-linux")["template"]
+        self.template = template["id"]
         self.appliance = cloud.appliances["appliance"]["id"]
         self.names = 0
 

@@ -109,8 +109,8 @@ def _firmware(args, details):
          "templateid:uuid:templates", "volumeid:uuid:volumes", "snapshotid:uuid:snapshots", "networkids:uuids:networks",
          "iptonetworklist:map", "ipaddress", "macaddress", "name", "displayname", "startvm:boolean", "customid",
          "account", "domainid", "diskofferingid:uuid:disk_offerings", "size:long", "rootdisksize:long", "details:map",
-         "boottype", "bootmode", "hypervisor", "hostid:uuid:hosts", "clusterid:uuid:clusters", "userdata", "extraconfig",
-         is_async=True)
+         "boottype", "bootmode", "hypervisor", "hostid:uuid:hosts", "clusterid:uuid:clusters", "userdata",
+         "extraconfig", is_async=True)
 def deploy_vm(cloud, account, args):
     store = cloud.store
     template, offering = args["templateid"], args["serviceofferingid"]

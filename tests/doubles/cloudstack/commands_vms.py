@@ -18,8 +18,8 @@ def _missing(vm):
     return errors.invalid(f"unable to find a virtual machine with id {vm['number']}")  # [318]
 
 
-@command("listVirtualMachines", "id:uuid:vms", "ids:uuids:vms", "name", "state", "zoneid:uuid:zones", "hostid:uuid:hosts",
-         "details", *PAGING)
+@command("listVirtualMachines", "id:uuid:vms", "ids:uuids:vms", "name", "state", "zoneid:uuid:zones",
+         "hostid:uuid:hosts", "details", *PAGING)
 def list_vms(cloud, account, args):
     rows = [v for v in cloud.store.data["vms"].values() if not v["removed"]]
     wanted = [args["id"]] if args["id"] else args["ids"]

@@ -390,8 +390,8 @@ def assign_volume(cloud, account, args):
     if volume["removed"]:
         raise errors.invalid(f"No volume was found with UUID [{volume['id']}].")
     if volume["vm_id"]:
-        raise errors.permission(f"Volume [{shown}] is attached to [{views.java_vm(store.data['vms'][volume['vm_id']])}], "
-                                "so it cannot be moved to a different account.")
+        vm = views.java_vm(store.data["vms"][volume["vm_id"]])
+        raise errors.permission(f"Volume [{shown}] is attached to [{vm}], so it cannot be moved to a different account.")
     if any(s["volume_id"] == volume["id"] and s["state"] not in ("Destroyed", "Error")
            for s in store.data["snapshots"].values()):
         raise errors.permission(f"Volume [{shown}] has snapshots. Remove the volume's snapshots before assigning it "

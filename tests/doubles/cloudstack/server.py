@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A double of an Apache CloudStack management server with a KVM cluster below it.  See README.md."""
 import argparse
+import fcntl
 import json
 import os
 import signal
@@ -209,6 +210,11 @@ def options():
 def main():
     opts = options()
     os.makedirs(opts.dir, exist_ok=True)
+    lock = open(os.path.join(opts.dir, "lock"), "w", encoding="ascii")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"{opts.dir} is in use by another double: stop it or choose another --dir")
     cloud = Cloud(opts)
     Handler.cloud = cloud
     host, _, port = opts.listen.rpartition(":")
