@@ -101,7 +101,8 @@ def list_apis(cloud, account, args):
     def describe(cmd):
         def type_of(kind):
             return {"uuids": "list"}.get(kind.partition(":")[0], kind.partition(":")[0])
-        params = [{"name": name, "description": "", "type": type_of(kind), "length": 255, "required": required} for name, kind, required in cmd.params]
+        params = [{"name": name, "description": "", "type": type_of(kind), "length": 255, "required": required}
+                  for name, kind, required in cmd.params]
         return {"name": cmd.name, "description": cmd.description or cmd.name, "isasync": cmd.is_async,
                 "related": "", "params": params, "response": [],
                 "httprequesttype": "GET" if cmd.reads else "POST"}
