@@ -92,7 +92,8 @@ static bool spawn(DroverNbdChild *child, int fd, const char *format, unsigned co
         return drover_fail(error, DROVER_ERROR_RETRYABLE,
                            "DRV-SOURCE-CHILD: qemu-nbd is not installed on this worker (Debian package qemu-utils)");
     g_autofree char *shared = g_strdup_printf("%u", connections + 1);
-    const char *argv[] = {program, "-r", "-t", "-e", shared, "-f", format, IMAGE_NAME, NULL};
+    /* The description is for people: it says in the process list whose child this is. */
+    const char *argv[] = {program, "-r", "-t", "-e", shared, "-f", format, "-D", child->socket_path, IMAGE_NAME, NULL};
     g_autofree char *listen_pid = g_strdup("LISTEN_PID=000000000000");
     const char *envp[] = {listen_pid, "LISTEN_FDS=1", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
     g_assert(strlen(listen_pid) == strlen("LISTEN_PID=") + PID_DIGITS);
@@ -170,12 +171,12 @@ static bool child_ended(DroverNbdChild *child, int timeout_ms)
 {
     if (child->reaped)
         return true;
-    if (child->pidfd >= 0) {
+    if (child->pidfd >= 0) { /* without one (old kernels), waitpid below asks without waiting */
         struct pollfd p = {.fd = child->pidfd, .events = POLLIN};
         if (poll(&p, 1, timeout_ms) <= 0)
             return false;
     }
-    if (waitpid(child->pid, NULL, child->pidfd >= 0 ? WNOHANG : 0) != child->pid)
+    if (waitpid(child->pid, NULL, WNOHANG) != child->pid)
         return false;
     child->reaped = true;
     return true;
@@ -215,6 +216,15 @@ bool drover_nbd_child_size(DroverNbdChild *child, int timeout_ms, uint64_t *size
         return drover_qemu_failed(error, "qemu-nbd", output);
     return drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-SOURCE-CHILD: qemu-nbd does not answer within %d s%s%s",
                        timeout_ms / 1000, *output != '\0' ? ": " : "", output);
+}
+
+bool drover_nbd_child_alive(DroverNbdChild *child, GError **error)
+{
+    if (!child_ended(child, 0))
+        return true;
+    g_autofree char *output = drover_nbd_child_output(child);
+    return drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-SOURCE-CHILD: qemu-nbd ended while it was needed%s%s",
+                       *output != '\0' ? ": " : "", output);
 }
 
 void drover_nbd_child_stop(DroverNbdChild *child)

@@ -32,6 +32,9 @@ const char *drover_nbd_child_socket(const DroverNbdChild *child);
  */
 bool drover_nbd_child_size(DroverNbdChild *child, int timeout_ms, uint64_t *size_bytes, GError **error);
 
+/* DRV-SOURCE-CHILD (retryable) with what the child said, when it has ended. Does not block. */
+bool drover_nbd_child_alive(DroverNbdChild *child, GError **error);
+
 /* What the child wrote to standard error, the last 2 KiB on one line; newly allocated, "" when nothing. */
 char *drover_nbd_child_output(const DroverNbdChild *child);
 

@@ -241,12 +241,19 @@ static bool file_identity(DroverSource *source, DroverSourceIdentity *out, GErro
     return true;
 }
 
+static bool file_alive(DroverSource *source, GError **error)
+{
+    FileSource *file = (FileSource *)source;
+    return file->child == NULL || drover_nbd_child_alive(file->child, error) || name_file(file, error);
+}
+
 const DroverSourceKind drover_source_file = {
     .name = "file",
     .open = file_open,
     .inspect = file_inspect,
     .serve = file_serve,
     .identity = file_identity,
+    .alive = file_alive,
     .changed_areas = NULL,
     .close = file_close,
 };

@@ -75,18 +75,11 @@ static bool look(const char *uri, uint64_t *size, bool *extents, GError **error)
     return ok;
 }
 
+/* As found when opened: the copy engine compares the size again at every connection. */
 static bool nbd_source_identity(DroverSource *source, DroverSourceIdentity *out, GError **error)
 {
-    NbdSource *nbd = (NbdSource *)source;
-    uint64_t size = 0;
-    bool extents;
-    if (!look(nbd->uri, &size, &extents, error))
-        return false;
-    drover_source_identity_clear(out);
-    out->kind = g_strdup("nbd");
-    out->device_inode = g_strdup("");
-    out->change_id = g_strdup("");
-    out->file_size_bytes = size;
+    (void)error;
+    drover_source_identity_copy(out, &source->identity);
     return true;
 }
 
@@ -107,7 +100,10 @@ static DroverSource *nbd_source_open(const DroverSourceSpec *spec, const DroverS
     source->format = g_strdup("raw");
     source->frozen = true;
     nbd->uri = g_strdup(spec->uri);
-    if (!nbd_source_identity(source, &source->identity, error))
+    source->identity.kind = g_strdup("nbd");
+    source->identity.device_inode = g_strdup("");
+    source->identity.change_id = g_strdup("");
+    if (!look(nbd->uri, &source->identity.file_size_bytes, &source->endpoint.extents, error))
         return NULL;
     return g_steal_pointer(&source);
 }
@@ -120,12 +116,9 @@ static bool nbd_source_inspect(DroverSource *source, GError **error)
 
 static bool nbd_source_serve(DroverSource *source, GError **error)
 {
-    NbdSource *nbd = (NbdSource *)source;
-    bool extents;
-    if (!look(nbd->uri, &source->capacity_bytes, &extents, error))
-        return false;
-    source->endpoint.uri = g_strdup(nbd->uri);
-    source->endpoint.extents = extents;
+    (void)error;
+    source->capacity_bytes = source->identity.file_size_bytes;
+    source->endpoint.uri = g_strdup(((NbdSource *)source)->uri);
     return true;
 }
 
@@ -135,6 +128,7 @@ const DroverSourceKind drover_source_nbd = {
     .inspect = nbd_source_inspect,
     .serve = nbd_source_serve,
     .identity = nbd_source_identity,
+    .alive = NULL,
     .changed_areas = NULL,
     .close = nbd_source_close,
 };

@@ -96,6 +96,11 @@ bool drover_source_verify(DroverSource *source, const DroverSourceIdentity *want
                                 why);
 }
 
+bool drover_source_alive(DroverSource *source, GError **error)
+{
+    return source->kind->alive == NULL || source->kind->alive(source, error);
+}
+
 bool drover_source_changed_areas(DroverSource *source, const char *change_id, GArray *ranges, GError **error)
 {
     if (source->kind->changed_areas == NULL)

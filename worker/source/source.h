@@ -73,6 +73,8 @@ typedef struct {
     bool (*inspect)(DroverSource *source, GError **error);
     bool (*serve)(DroverSource *source, GError **error);
     bool (*identity)(DroverSource *source, DroverSourceIdentity *out, GError **error);
+    /* False with an error when the endpoint cannot come back by itself (its child has ended). Does not block. NULL: never. */
+    bool (*alive)(DroverSource *source, GError **error);
     /* Areas that differ from what CHANGE_ID named, as DroverRange, sorted. NULL: this kind tracks no changes. */
     bool (*changed_areas)(DroverSource *source, const char *change_id, GArray *ranges, GError **error);
     void (*close)(DroverSource *source);
@@ -96,6 +98,8 @@ bool drover_source_inspect(DroverSource *source, GError **error);
 bool drover_source_serve(DroverSource *source, GError **error);
 /* Fails with DRV-SOURCE-CHANGED when the source is no longer what WANTED says. Any thread. */
 bool drover_source_verify(DroverSource *source, const DroverSourceIdentity *wanted, GError **error);
+/* Same thread as serve. Fails with DRV-SOURCE-CHILD when the endpoint is gone for good. Does not block. */
+bool drover_source_alive(DroverSource *source, GError **error);
 /* Fails with DRV-SOURCE-NO-CHANGE-TRACKING where the kind has none. */
 bool drover_source_changed_areas(DroverSource *source, const char *change_id, GArray *ranges, GError **error);
 /* Ends the endpoint and its child, releases locks. NULL is allowed. */

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads drover.control from its beginning, keeps the last snapshot of each job, and applies it to the running tasks:
+ * revocation, pause, rate grants. Has a thread of its own; other calls from any thread.
+ */
+#ifndef DROVER_WORKER_CONTROL_H
+#define DROVER_WORKER_CONTROL_H
+
+#include <stdbool.h>
+
+#include "worker/worker.h"
+
+typedef struct DroverControl DroverControl;
+
+/* WORKER outlives it. Blocks for metadata; RETRYABLE when the topic is not there. */
+DroverControl *drover_control_start(DroverWorker *worker, GError **error);
+/* Ends the thread. NULL is allowed. */
+void drover_control_stop(DroverControl *control);
+
+/* Waits until the topic was read to its end once, so that old tasks are judged by what is known; false: draining. */
+bool drover_control_wait_ready(DroverControl *control);
+
+/* The verdict on a task that is not running yet. */
+DroverVerdict drover_control_judge(DroverControl *control, const DroverTask *task);
+/* Applies what is known to one task that has just started. */
+void drover_control_apply(DroverControl *control, DroverRunning *running);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inspect tasks: is the source there, whole and quiet, how large is it, and where does it hold data. */
+#include <inttypes.h>
+
+#include "lib/base/error.h"
+#include "lib/base/log.h"
+#include "worker/copy/copy.h"
+#include "worker/handlers.h"
+
+#define MAX_BUCKETS 4096u
+
+/* Formats without extents: every byte counts as data. */
+static void scan_as_full(uint64_t capacity, DroverCopyScan *scan)
+{
+    uint64_t cells = (capacity + DROVER_CELL_BYTES - 1) / DROVER_CELL_BYTES;
+    uint64_t cells_a_bucket = (cells + MAX_BUCKETS - 1) / MAX_BUCKETS;
+    scan->size_bytes = scan->allocated_bytes = capacity;
+    scan->bucket_bytes = MAX(cells_a_bucket, 1) * DROVER_CELL_BYTES;
+    scan->n_buckets = (size_t)((capacity + scan->bucket_bytes - 1) / scan->bucket_bytes);
+    scan->bucket_allocated_bytes = g_new0(uint64_t, scan->n_buckets + 1);
+    for (size_t i = 0; i < scan->n_buckets; i++)
+        scan->bucket_allocated_bytes[i] = MIN(scan->bucket_bytes, capacity - i * scan->bucket_bytes);
+}
+
+static bool scan_source(const DroverSource *source, GCancellable *cancel, DroverCopyScan *scan, GError **error)
+{
+    if (!source->endpoint.extents) {
+        scan_as_full(source->capacity_bytes, scan);
+        return true;
+    }
+    DroverCopyEndpoint endpoint = {.uri = source->endpoint.uri, .socket_path = source->endpoint.socket_path};
+    return drover_copy_scan(&endpoint, 0, cancel, scan, error);
+}
+
+static void publish_result(DroverWorker *worker, DroverRunning *running, const DroverSource *source,
+                           const DroverCopyScan *scan)
+{
+    const DroverTask *task = drover_running_task(running);
+    DroverInspected inspected = {
+        .identity = &source->identity,
+        .format = source->format,
+        .capacity_bytes = source->capacity_bytes,
+        .allocated_bytes = scan->allocated_bytes,
+        .extents_available = source->endpoint.extents && scan->extents_available,
+        .bucket_bytes = scan->bucket_bytes,
+        .bucket_allocated_bytes = scan->bucket_allocated_bytes,
+        .n_buckets = scan->n_buckets,
+        .frozen = source->frozen,
+    };
+    drover_info("source.inspected", "The source is whole", F_S("job_id", task->job_id), F_S("disk_id", task->disk_id),
+                F_S("format", source->format), F_U("capacity_bytes", source->capacity_bytes),
+                F_U("allocated_bytes", scan->allocated_bytes));
+    g_autoptr(GBytes) event = drover_codec_inspected(&worker->name, task, &inspected);
+    drover_handler_publish(worker, running, event);
+}
+
+void drover_handle_inspect(DroverWorker *worker, DroverRunning *running)
+{
+    const DroverTask *task = drover_running_task(running);
+    DroverSourceContext context = drover_handler_source_context(worker, running);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DroverSource) source = drover_source_open(&task->source, &context, &error);
+    DroverCopyScan scan = {0};
+    /* Asked again at the end: what was looked at all the time must still be what was opened. */
+    if (source != NULL && drover_source_inspect(source, &error) && drover_source_serve(source, &error) &&
+        scan_source(source, context.cancel, &scan, &error) &&
+        drover_source_verify(source, &source->identity, &error))
+        publish_result(worker, running, source, &scan);
+    else
+        drover_handler_unfinished(worker, running, error, NULL);
+    drover_copy_scan_clear(&scan);
+}

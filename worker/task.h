@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plain forms of what the leader tells a worker: tasks and control snapshots. No protobuf, no I/O. */
+#ifndef DROVER_WORKER_TASK_H
+#define DROVER_WORKER_TASK_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/digest/digest.h"
+#include "worker/source/source.h"
+
+typedef enum { DROVER_TASK_INSPECT = 1, DROVER_TASK_COPY = 2 } DroverTaskKind;
+
+/* Sums to the length of what was copied: data + zero_found + skipped. */
+typedef struct {
+    uint64_t data_bytes;
+    uint64_t zero_found_bytes;
+    uint64_t skipped_bytes;
+    uint64_t resent_bytes;
+    uint64_t read_bytes;
+} DroverByteCounts;
+
+typedef struct {
+    char *volume_id;
+    char *host;
+    uint16_t port;
+    char *export_name;
+    uint64_t generation;
+    char *token; /* secret */
+} DroverTaskTarget;
+
+/* Strings are never NULL. */
+typedef struct {
+    DroverTaskKind kind;
+    char *task_id;
+    char *job_id;
+    char *disk_id;
+    uint32_t round;
+    uint32_t attempt;
+    int64_t created_at_ms;
+    int32_t partition; /* where it came from */
+    DroverSourceSpec source;
+
+    /* copy tasks only */
+    DroverSourceIdentity identity; /* kind "": none was given */
+    uint64_t capacity_bytes;
+    DroverRange range;
+    DroverRange *areas;
+    size_t n_areas;
+    uint8_t *done_cells; /* bit i (LSB first): cell range.offset / 32 MiB + i */
+    size_t done_cells_len;
+    DroverByteCounts done_counts;
+    DroverTaskTarget target;
+    DroverDigestAlgorithm digest;
+    uint64_t rate_bytes_per_second; /* 0: unlimited */
+    bool target_is_zero;
+    bool repair;
+    uint64_t memory_bytes; /* 0: the worker's default */
+} DroverTask;
+void drover_task_free(DroverTask *task);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverTask, drover_task_free)
+
+/* Values equal drover.v1.DesiredState. */
+typedef enum { DROVER_DESIRED_RUN = 1, DROVER_DESIRED_PAUSE = 2, DROVER_DESIRED_STOP = 3 } DroverDesired;
+
+typedef struct {
+    char *task_id;
+    uint32_t attempt;
+    char *owner_instance; /* "": not confirmed yet */
+    uint64_t rate_bytes_per_second;
+    uint64_t rate_ttl_ms;
+    uint64_t rate_floor_bytes_per_second;
+} DroverLiveTask;
+
+/* One job's snapshot on drover.control. */
+typedef struct {
+    char *job_id;
+    uint64_t version;
+    int64_t at_ms;
+    DroverDesired desired;
+    DroverLiveTask *tasks;
+    size_t n_tasks;
+} DroverJobControl;
+void drover_job_control_free(DroverJobControl *control);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverJobControl, drover_job_control_free)
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of one worker process share. Filled by main, immutable afterwards but for what the parts own. */
+#ifndef DROVER_WORKER_WORKER_H
+#define DROVER_WORKER_WORKER_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/kafka/kafka.h"
+#include "worker/codec.h"
+#include "worker/report.h"
+#include "worker/running.h"
+
+typedef struct {
+    DroverReporterName name;
+    char *socket_dir;
+    const char *const *file_roots;
+    unsigned copy_slots;
+    unsigned source_slots;
+    unsigned connections;
+    uint64_t memory_bytes;         /* of one copy slot */
+    uint64_t request_bytes;
+    unsigned heartbeat_interval_ms;
+    unsigned reconnect_timeout_ms;
+    unsigned connect_timeout_ms;
+    unsigned drain_timeout_ms;
+    unsigned checkpoint_wait_ms;
+    char *source_topic;
+    char *copy_topic;
+    char *events_topic;
+    DroverKafka *kafka;
+    DroverProducer *producer;
+    DroverReporter *reporter;
+    DroverRunningTable *running;
+} DroverWorker;
+
+#endif
