@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "cli/send.h"
+#include "cli/watch.h"
+#include "lib/base/drain.h"
+
+static bool has_ended(const DroverJobView *view)
+{
+    static const char *const ends[] = {"completed", "failed", NULL};
+    return g_strv_contains(ends, drover_view_text(view->failover, "status"));
+}
+
+static bool has_succeeded(const DroverJobView *view)
+{
+    return strcmp(drover_view_text(view->failover, "status"), "completed") == 0;
+}
+
+static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
+{
+    g_autofree char *zone = NULL, *offering = NULL, *template_id = NULL, *os_type = NULL;
+    g_auto(GStrv) networks = NULL;
+    gboolean wait = FALSE;
+    const GOptionEntry flags[] = {
+        {"service-offering", 0, 0, G_OPTION_ARG_STRING, &offering, "Of the VM; overrides the submission's", "NAME"},
+        {"template", 0, 0, G_OPTION_ARG_STRING, &template_id, "Template to deploy from; overrides the submission's", "ID"},
+        {"network", 0, 0, G_OPTION_ARG_STRING_ARRAY, &networks, "Network; overrides the submission's; may be repeated",
+         "ID"},
+        {"os-type", 0, 0, G_OPTION_ARG_STRING, &os_type, "OS type; overrides the submission's", "TYPE"},
+        {"zone", 0, 0, G_OPTION_ARG_STRING, &zone, "Zone; overrides the submission's", "ZONE"},
+        {"wait", 0, 0, G_OPTION_ARG_NONE, &wait, "Wait for the end of the failover and exit by its outcome", NULL},
+        {NULL},
+    };
+    g_auto(DroverSession) session = {0};
+    DroverExitCode code;
+    if (!drover_session_open(&session, command, flags, argc, argv, 2, 2, &code))
+        return code;
+    if (strcmp(session.argv[0], "live") != 0)
+        return drover_session_usage(&session, "'%s' is no kind of failover: write drover failover live JOB",
+                                    session.argv[0]);
+    if (wait)
+        drover_drain_install();
+    const char *none = protobuf_c_empty_string;
+    Drover__V1__TargetSpec target = DROVER__V1__TARGET_SPEC__INIT;
+    target.zone = (char *)(zone ? zone : none);
+    target.service_offering = (char *)(offering ? offering : none);
+    target.template_id = (char *)(template_id ? template_id : none);
+    target.os_type = (char *)(os_type ? os_type : none);
+    target.network_ids = networks;
+    target.n_network_ids = networks ? g_strv_length(networks) : 0;
+    bool overrides = zone || offering || template_id || os_type || networks;
+    Drover__V1__FailoverJob failover = DROVER__V1__FAILOVER_JOB__INIT;
+    failover.kind = DROVER__V1__FAILOVER_KIND__FAILOVER_KIND_LIVE;
+    failover.target = overrides ? &target : NULL;
+    Drover__V1__JobCommand message = DROVER__V1__JOB_COMMAND__INIT;
+    message.command_case = DROVER__V1__JOB_COMMAND__COMMAND_FAILOVER;
+    message.failover = &failover;
+    code = drover_send_for_job(&session, session.argv[1], &message, "failover asked for");
+    if (code != DROVER_EXIT_OK || !wait)
+        return code;
+    const char *const ids[] = {session.argv[1], NULL};
+    return drover_watch(&session, ids,
+                        &(DroverWatchOptions){.appear_ms = 15000, .finished = has_ended, .succeeded = has_succeeded});
+}
+
+const DroverCommand drover_command_failover = {
+    .name = "failover",
+    .synopsis = "live JOB",
+    .summary = "start the target VM from a job's volumes",
+    .description = "Hands the job's volumes over to the VM at the target (deployed now if it is missing), root disk first,\n"
+                   "and starts it.",
+    .run = run,
+};

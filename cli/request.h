@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a user asks for when submitting a job, from flags or from a job file, and the message that it becomes. */
+#ifndef DROVER_CLI_REQUEST_H
+#define DROVER_CLI_REQUEST_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cli/session.h"
+#include "cli/source.h"
+
+typedef struct {
+    char *job_id; /* NULL: a random one, "mig-…" */
+    char *name;   /* NULL: made from the first disk's file name */
+    char *site;
+    char *digest; /* NULL, "none", "xxh3" or "sha256" */
+    bool failover;
+    uint64_t bandwidth_limit; /* bytes per second */
+    uint64_t range_bytes;
+    uint64_t round_interval_ms;
+    uint32_t priority;
+    GStrv labels; /* "key=value"; may be NULL */
+    GArray *disks; /* DroverSource */
+    /* target */
+    char *agent, *zone, *service_offering, *template_id, *os_type, *account, *domain, *project, *boot_type, *boot_mode;
+    GStrv networks;
+    GStrv details; /* "key=value" */
+} DroverRequest;
+
+void drover_request_init(DroverRequest *request);
+void drover_request_clear(DroverRequest *request);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(DroverRequest, drover_request_clear)
+
+/*
+ * Fills in what was left out (job id, name) and checks the rest; pure but for random ids. On failure *WHERE names the
+ * part as in a job file, e.g. "disks[1].id" (newly allocated; WHERE may be NULL).
+ */
+bool drover_request_complete(DroverRequest *request, char **where, GError **error);
+
+/* Looks at those disks that are files on this machine: format by content, size of raw images, which workers must find
+ * again. Files that are not here are left as they are, with a note on standard error. Blocks on the file system. */
+void drover_request_look(DroverRequest *request);
+
+/* Publishes the job and waits for Kafka's acknowledgement. */
+bool drover_request_submit(DroverSession *session, const DroverRequest *request, GError **error);
+
+#endif
