@@ -75,6 +75,12 @@ static uint64_t used_by_others(const DroverGrants *grants, const char *one)
     return sum;
 }
 
+void drover_grants_hold(DroverGrants *grants, const char *holder, uint64_t rate, int64_t expires_ms)
+{
+    Held held = {g_strdup(holder), rate, expires_ms};
+    g_array_append_val(grants->held, held);
+}
+
 void drover_grants_renew(DroverGrants *grants, uint64_t limit, uint64_t floor, DroverGrant *holders, size_t n,
                          int64_t ttl_ms, int64_t now_ms)
 {
@@ -86,8 +92,7 @@ void drover_grants_renew(DroverGrants *grants, uint64_t limit, uint64_t floor, D
     for (size_t i = 0; i < n; i++) {
         uint64_t others = used_by_others(grants, holders[i].holder);
         uint64_t rate = MIN(fair, shared - MIN(shared, others));
-        Held held = {g_strdup(holders[i].holder), rate, now_ms + ttl_ms};
-        g_array_append_val(grants->held, held);
+        drover_grants_hold(grants, holders[i].holder, rate, now_ms + ttl_ms);
         holders[i].bytes_per_second = rate + floor;
     }
 }

@@ -30,6 +30,8 @@ uint64_t drover_grants_floor(uint64_t limit, uint32_t max_holders);
  */
 void drover_grants_renew(DroverGrants *grants, uint64_t limit, uint64_t floor, DroverGrant *holders, size_t n,
                          int64_t ttl_ms, int64_t now_ms);
+/* HOLDER may use RATE (beyond the floor) until EXPIRES_MS: known from an earlier leader. */
+void drover_grants_hold(DroverGrants *grants, const char *holder, uint64_t rate, int64_t expires_ms);
 void drover_grants_end(DroverGrants *grants, const char *holder);
 
 #endif

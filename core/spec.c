@@ -114,9 +114,10 @@ DroverJob *drover_job_submit(const DroverRequest *request, const DroverPlaces *p
     job->dirty = job->control_dirty = true;
     drover_outputs_audit(outputs, "info", "job.submitted", NULL, "Submitted%s%s", *request->submitter != '\0' ? " by " : "",
                          request->submitter);
-    if (acceptable) {
+    if (g_bytes_get_size(request->spec) <= DROVER_SPEC_MAX_BYTES)
         job->spec = g_bytes_ref(request->spec);
-        drover_set_string(&job->name, request->name);
+    drover_set_string(&job->name, request->name);
+    if (acceptable) {
         drover_set_string(&job->site, the_site(request, places));
         drover_set_string(&job->wanted_agent, request->agent);
         job->digest = request->digest == 0 ? DROVER_DIGEST_XXH3 : (DroverDigestAlgorithm)request->digest;
