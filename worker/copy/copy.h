@@ -120,7 +120,7 @@ typedef struct {
     DroverDigestAlgorithm digest; /* 0: DROVER_DIGEST_NONE */
     bool no_extents;              /* do not ask the source for holes */
     bool target_is_zero;          /* ranges not done read as zero at the target: write no zeroes */
-    bool no_flush_at_end;         /* for benchmarks: cells count as done without a flush */
+    bool no_flush;                /* for comparisons only: cells count as done without a flush */
 
     uint32_t connections;       /* per side where multi-conn is offered; default 4 */
     uint64_t memory_bytes;      /* buffers; default 64 MiB, at least 1 MiB */
@@ -132,6 +132,7 @@ typedef struct {
     uint32_t reconnect_deadline_ms; /* without a working connection after a loss; default 10 min */
     uint32_t stall_deadline_ms;     /* a connection that owes answers and gives none; default 60 s */
     uint32_t flush_deadline_ms;     /* the same for a flush; default 5 min */
+    uint32_t flush_interval_ms;     /* a finished cell waits at most so long for its flush to begin; default 1 s */
     uint32_t progress_interval_ms;  /* default 500 */
 
     DroverCopyCallbacks callbacks;
@@ -204,5 +205,23 @@ typedef struct {
 bool drover_copy_scan(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, GCancellable *cancellable,
                       DroverCopyScan *scan, GError **error);
 void drover_copy_scan_clear(DroverCopyScan *scan);
+
+/*
+ * Reads cells back and compares them with the digests in CELLS (N of them, ascending; only cell, digest and ranges are looked at).
+ * What the export calls a hole counts as zeroes without being read. Every cell that differs is told to ON_DIFFERENT with
+ * its part of the disk; ON_PROGRESS (or NULL) hears how many cells are compared, about twice a second. Blocks. True when all
+ * could be compared, equal or not; *DIFFERENT is how many are not equal.
+ */
+typedef struct {
+    DroverDigestAlgorithm digest; /* not NONE */
+    uint64_t size_bytes;          /* of the disk: where its last cell ends */
+    const DroverCopyCell *cells;
+    size_t n;
+    void *data;
+    void (*on_different)(void *data, uint64_t cell, DroverRange range);
+    void (*on_progress)(void *data, size_t cells_compared);
+} DroverCopyVerify;
+bool drover_copy_verify(const DroverCopyEndpoint *endpoint, const DroverCopyVerify *verify, GCancellable *cancellable,
+                        uint64_t *different, GError **error);
 
 #endif

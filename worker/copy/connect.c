@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections come and go: opening, looking at what is there, giving up, and who is suspected of having broken them. */
+#include "worker/copy/side_internal.h"
+
+#include <string.h>
+
+#define ALLOCATION "base:allocation"
+/* A connection that lived this long was a good one, even if nothing was asked of it. */
+#define LONG_US (INT64_C(30) * 1000000)
+
+G_GNUC_PRINTF(4, 5)
+static void say(DroverSide *side, DroverLogLevel level, const char *event, const char *format, ...)
+{
+    if (side->config.log == NULL)
+        return;
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_autofree char *clean = drover_endpoint_clean(side->endpoint, text);
+    side->config.log(side->config.data, level, event, clean);
+}
+
+static bool set_up(DroverSide *side, struct nbd_handle *nbd)
+{
+    /* Buffers are never looked at unless their read succeeded, so zeroing them first would be wasted. */
+    if (nbd_set_pread_initialize(nbd, false) == -1 || nbd_set_uri_allow_tls(nbd, LIBNBD_TLS_DISABLE) == -1)
+        return false;
+    return !side->config.want_extents || nbd_add_meta_context(nbd, ALLOCATION) == 0;
+}
+
+void drover_conn_open(DroverConn *conn, int64_t now_us)
+{
+    DroverSide *side = conn->side;
+    g_assert(conn->nbd == NULL);
+    conn->nbd = nbd_create();
+    conn->state = CONN_CONNECTING;
+    conn->active_us = now_us;
+    conn->doomed = false;
+    if (conn->nbd == NULL || !set_up(side, conn->nbd) || drover_endpoint_connect(side->endpoint, conn->nbd) == -1)
+        drover_conn_lost(conn, nbd_get_error(), now_us);
+    else if (nbd_aio_is_ready(conn->nbd) == 1)
+        drover_conn_ready(conn, now_us);
+    else if (nbd_aio_is_dead(conn->nbd) == 1 || nbd_aio_is_closed(conn->nbd) == 1)
+        drover_conn_lost(conn, nbd_get_error(), now_us);
+}
+
+static uint64_t block_size(struct nbd_handle *nbd, int type)
+{
+    int64_t size = nbd_get_block_size(nbd, type);
+    return size > 0 ? (uint64_t)size : 0;
+}
+
+static bool inspect(DroverSide *side, struct nbd_handle *nbd, DroverExportInfo *info)
+{
+    int64_t size = nbd_get_size(nbd);
+    if (size < 0)
+        return false;
+    *info = (DroverExportInfo){
+        .size = (uint64_t)size,
+        .read_only = nbd_is_read_only(nbd) == 1,
+        .can_flush = nbd_can_flush(nbd) == 1,
+        .can_zero = nbd_can_zero(nbd) == 1,
+        .can_fast_zero = nbd_can_fast_zero(nbd) == 1,
+        .can_multi_conn = nbd_can_multi_conn(nbd) == 1,
+        .has_extents = side->config.want_extents && nbd_can_meta_context(nbd, ALLOCATION) == 1,
+        .min_block = block_size(nbd, LIBNBD_SIZE_MINIMUM),
+        .preferred_block = block_size(nbd, LIBNBD_SIZE_PREFERRED),
+        .max_block = block_size(nbd, LIBNBD_SIZE_MAXIMUM),
+    };
+    return true;
+}
+
+/* After a reconnect the export must be what it was; the copy's plan rests on it. */
+static bool check_same(DroverSide *side, const DroverExportInfo *now)
+{
+    const DroverExportInfo *was = &side->info;
+    const char *code = strcmp(side->config.name, "source") == 0 ? "DRV-SOURCE-CHANGED" : "DRV-TARGET-CHANGED";
+    if (now->size != was->size)
+        return drover_fail(&side->fatal, DROVER_ERROR_PERMANENT,
+                           "%s: %s came back with %" G_GUINT64_FORMAT " bytes after a reconnect, it had %" G_GUINT64_FORMAT, code,
+                           side->endpoint->label, now->size, was->size);
+    if (now->read_only && !was->read_only && strcmp(side->config.name, "target") == 0)
+        return drover_fail(&side->fatal, DROVER_ERROR_PERMANENT, "DRV-TARGET-READ-ONLY: %s came back read-only after a reconnect",
+                           side->endpoint->label);
+    if (now->min_block > was->min_block || (now->max_block != 0 && (was->max_block == 0 || now->max_block < was->max_block)))
+        return drover_fail(&side->fatal, DROVER_ERROR_RETRYABLE, "%s: %s came back with other block sizes after a reconnect", code,
+                           side->endpoint->label);
+    return true;
+}
+
+void drover_conn_ready(DroverConn *conn, int64_t now_us)
+{
+    DroverSide *side = conn->side;
+    DroverExportInfo info;
+    if (!inspect(side, conn->nbd, &info)) {
+        drover_conn_lost(conn, nbd_get_error(), now_us);
+        return;
+    }
+    if (!side->known) {
+        side->known = true;
+        side->info = info;
+        say(side, DROVER_LOG_DEBUG, "copy.connected",
+            "%s %s: %" G_GUINT64_FORMAT " bytes, multi-conn %d, zero %d, fast zero %d, extents %d, largest request %" G_GUINT64_FORMAT,
+            side->config.name, side->endpoint->label, info.size, info.can_multi_conn, info.can_zero, info.can_fast_zero,
+            info.has_extents, info.max_block);
+    } else if (!check_same(side, &info)) {
+        return;
+    } else {
+        /* What was found out about zeroes stays; what the server no longer offers is gone. */
+        side->info.can_zero = side->info.can_zero && info.can_zero;
+        side->info.can_fast_zero = side->info.can_fast_zero && info.can_fast_zero;
+        side->info.has_extents = side->info.has_extents && info.has_extents;
+        side->info.can_multi_conn = info.can_multi_conn;
+        side->info.can_flush = info.can_flush;
+    }
+    side->n_wanted = info.can_multi_conn ? side->n_conns : 1;
+    conn->state = CONN_READY;
+    conn->active_us = conn->ready_us = now_us;
+    conn->failures = 0;
+    if (side->n_ready++ == 0 && side->reconnects > 0)
+        say(side, DROVER_LOG_INFO, "copy.reconnected", "%s %s is back after %" G_GINT64_FORMAT " ms", side->config.name,
+            side->endpoint->label, (now_us - side->down_since_us) / 1000);
+}
+
+/* 0.1 s, 0.2 s, ... up to 10 s, each between half and the whole of it. */
+static int64_t backoff_us(unsigned attempts)
+{
+    int64_t full = INT64_C(100000) << MIN(attempts, 7);
+    full = MIN(full, INT64_C(10000000));
+    return full / 2 + (int64_t)(g_random_double() * (double)(full / 2));
+}
+
+/*
+ * Any operation in flight may be what the server died of. After the second time it is sent alone; when that breaks a
+ * fresh connection, too, it is the culprit. So a server that is restarted again and again does not make a region bad.
+ */
+static void suspect(DroverSide *side, DroverOp *op)
+{
+    if (op->kind == DROVER_OP_FLUSH || op->kind == DROVER_OP_EXTENTS)
+        return;
+    gpointer key = GSIZE_TO_POINTER(op->offset);
+    guint count = GPOINTER_TO_UINT(g_hash_table_lookup(side->suspects, key));
+    if (op->alone)
+        op->broke_three = true;
+    else if (count < 2)
+        g_hash_table_insert(side->suspects, key, GUINT_TO_POINTER(count + 1));
+}
+
+void drover_conn_lost(DroverConn *conn, const char *text, int64_t now_us)
+{
+    DroverSide *side = conn->side;
+    bool was_ready = conn->state == CONN_READY;
+    g_free(side->last_error);
+    side->last_error = drover_endpoint_clean(side->endpoint, text);
+
+    /* Operations that libnbd still holds stay ours until the handle is gone: it may call back while it closes. */
+    nbd_close(conn->nbd);
+    conn->nbd = NULL;
+    conn->state = CONN_DOWN;
+    for (DroverOp *op; (op = conn->ops.head) != NULL;) {
+        drover_op_list_remove(&conn->ops, op);
+        side->in_flight--;
+        op->lost = true;
+        suspect(side, op);
+        if (op->alone)
+            side->alone = false;
+        drover_op_list_push(&side->completed, op);
+    }
+    conn->flushes = 0;
+
+    if (was_ready) {
+        side->loss = true;
+        side->reconnects++;
+        side->n_ready--;
+        if (now_us - conn->ready_us > LONG_US)
+            side->attempts = 0;
+    } else if (side->n_ready > 0 && ++conn->failures >= 3) {
+        conn->retired = true;
+        say(side, DROVER_LOG_INFO, "copy.fewer-connections", "%s %s takes no more than %u connections: %s", side->config.name,
+            side->endpoint->label, side->n_ready, side->last_error);
+    }
+    if (side->n_ready > 0) {
+        side->next_attempt_us = now_us + backoff_us(conn->failures);
+        return;
+    }
+    if (was_ready) {
+        side->down_since_us = now_us;
+        if (side->attempts == 0)
+            side->trouble_since_us = now_us;
+        say(side, DROVER_LOG_WARNING, "copy.lost", "%s %s is lost, connecting again: %s", side->config.name, side->endpoint->label,
+            side->last_error);
+    }
+    side->next_attempt_us = now_us + (was_ready && side->attempts == 0 ? 0 : backoff_us(side->attempts));
+    side->attempts++;
+}

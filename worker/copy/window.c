@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/copy/window.h"
+
+#define SAMPLE_US 50000
+
+void drover_window_init(DroverWindow *window, uint64_t floor_bytes, uint64_t limit_bytes, int64_t now_us)
+{
+    *window = (DroverWindow){.floor_bytes = floor_bytes < limit_bytes ? floor_bytes : limit_bytes,
+                             .limit_bytes = limit_bytes,
+                             .sample_began_us = now_us,
+                             .sample_min_us = UINT64_MAX};
+    window->bytes = window->floor_bytes;
+    for (unsigned i = 0; i < DROVER_WINDOW_SAMPLES; i++)
+        window->min_us[i] = UINT64_MAX;
+}
+
+static void settle(DroverWindow *window)
+{
+    uint64_t rate = 0, min_us = UINT64_MAX;
+    for (unsigned i = 0; i < DROVER_WINDOW_SAMPLES; i++) {
+        rate = window->rate[i] > rate ? window->rate[i] : rate;
+        min_us = window->min_us[i] < min_us ? window->min_us[i] : min_us;
+    }
+    double product = 2.0 * (double)rate * (double)min_us / 1e6;
+    if (product < (double)window->floor_bytes)
+        window->bytes = window->floor_bytes;
+    else if (product > (double)window->limit_bytes)
+        window->bytes = window->limit_bytes;
+    else
+        window->bytes = (uint64_t)product;
+}
+
+void drover_window_answered(DroverWindow *window, uint64_t bytes, uint64_t latency_us, int64_t now_us)
+{
+    window->sample_bytes += bytes;
+    if (latency_us < window->sample_min_us)
+        window->sample_min_us = latency_us;
+    /* A sample spans at least one round trip, else a long path looks like bursts and silence. */
+    int64_t span = now_us - window->sample_began_us;
+    if (span < SAMPLE_US || (uint64_t)span < window->sample_min_us)
+        return;
+    window->rate[window->next] = (uint64_t)((double)window->sample_bytes * 1e6 / (double)span);
+    window->min_us[window->next] = window->sample_min_us;
+    window->next = (window->next + 1) % DROVER_WINDOW_SAMPLES;
+    window->sample_began_us = now_us;
+    window->sample_bytes = 0;
+    window->sample_min_us = UINT64_MAX;
+    settle(window);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How many bytes of reads to keep in flight: twice bandwidth x round-trip time (Little's law; the factor probes for more
+ * and follows down when the path gets slower), never less than a floor, never more than the memory budget. Round-trip
+ * time is the least that was seen lately, since everything above it is queueing that our own requests cause. Pure.
+ */
+#ifndef DROVER_WORKER_COPY_WINDOW_H
+#define DROVER_WORKER_COPY_WINDOW_H
+
+#include <stdint.h>
+
+enum { DROVER_WINDOW_SAMPLES = 8 };
+
+typedef struct {
+    uint64_t floor_bytes, limit_bytes;
+    uint64_t bytes; /* the window */
+    /* the sample being taken */
+    int64_t sample_began_us;
+    uint64_t sample_bytes;
+    uint64_t sample_min_us;
+    /* the last samples, as rings */
+    uint64_t rate[DROVER_WINDOW_SAMPLES];   /* bytes per second */
+    uint64_t min_us[DROVER_WINDOW_SAMPLES]; /* UINT64_MAX: no answer came */
+    unsigned next;
+} DroverWindow;
+
+void drover_window_init(DroverWindow *window, uint64_t floor_bytes, uint64_t limit_bytes, int64_t now_us);
+/* A request of BYTES was answered after LATENCY_US. */
+void drover_window_answered(DroverWindow *window, uint64_t bytes, uint64_t latency_us, int64_t now_us);
+
+#endif
