@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "volume-agent/plugin/exports.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NAME_PREFIX "migration-vol-"
+
+struct Export {
+    Export *next;
+    char volume_id[DROVER_VOLUME_ID_MAX + 1];
+    char token[DROVER_TOKEN_MAX + 1];
+    char *path;
+    uint64_t generation;
+    uint64_t size;
+    int fd;
+    bool block_device;
+    /* under the lock */
+    bool revoked;
+    unsigned in_flight;
+    unsigned references; /* the table's own and one a connection */
+    /* counters */
+    atomic_bool poisoned;
+    atomic_uint_fast64_t written, zeroed, read, requests, flushes;
+};
+
+/* The highest generation that a volume ever had here: an older one can never come back. */
+typedef struct Floor {
+    struct Floor *next;
+    char volume_id[DROVER_VOLUME_ID_MAX + 1];
+    uint64_t generation;
+} Floor;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t drained = PTHREAD_COND_INITIALIZER;
+static Export *table;
+static Floor *floors;
+
+static void unref_locked(Export *export)
+{
+    if (--export->references > 0)
+        return;
+    if (export->fd >= 0)
+        close(export->fd);
+    explicit_bzero(export->token, sizeof export->token);
+    free(export->path);
+    free(export);
+}
+
+static Export *find_locked(const char *volume_id)
+{
+    Export *e = table;
+    while (e && strcmp(e->volume_id, volume_id) != 0)
+        e = e->next;
+    return e;
+}
+
+static Floor *floor_locked(const char *volume_id)
+{
+    Floor *f = floors;
+    while (f && strcmp(f->volume_id, volume_id) != 0)
+        f = f->next;
+    if (!f) {
+        f = calloc(1, sizeof *f);
+        if (!f)
+            abort();
+        snprintf(f->volume_id, sizeof f->volume_id, "%s", volume_id);
+        f->next = floors;
+        floors = f;
+    }
+    return f;
+}
+
+/* Cuts EXPORT off: no new request is admitted; waits for those in flight, closes the device, takes it off the table. */
+static void revoke_locked(Export *export)
+{
+    export->revoked = true;
+    while (export->in_flight > 0)
+        pthread_cond_wait(&drained, &lock);
+    for (Export **p = &table; *p; p = &(*p)->next) {
+        if (*p != export)
+            continue;
+        *p = export->next;
+        /* Connections keep the struct alive, never the device: it may be detached as soon as we return. */
+        close(export->fd);
+        export->fd = -1;
+        unref_locked(export);
+        return;
+    }
+}
+
+static int device_size(int fd, bool *block_device, uint64_t *size)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return errno;
+    *block_device = S_ISBLK(st.st_mode);
+    if (*block_device)
+        return ioctl(fd, BLKGETSIZE64, size) < 0 ? errno : 0;
+    if (!S_ISREG(st.st_mode))
+        return ENODEV;
+    *size = (uint64_t)st.st_size;
+    return 0;
+}
+
+/* O_EXCL on a block device: the kernel refuses it to us while somebody holds it (a mount, LVM, md), and to them after. */
+static int open_device(const char *path, int *fd, bool *block_device, uint64_t *size)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return errno;
+    int flags = O_RDWR | O_CLOEXEC | O_NOCTTY | (S_ISBLK(st.st_mode) ? O_EXCL : 0);
+    *fd = open(path, flags);
+    if (*fd < 0)
+        return errno;
+    int err = device_size(*fd, block_device, size);
+    if (err)
+        close(*fd);
+    return err;
+}
+
+int exports_open(const char *volume_id, uint64_t generation, const char *token, const char *path,
+                 uint64_t minimum_size, char *why, size_t why_len)
+{
+    pthread_mutex_lock(&lock);
+    Floor *floor = floor_locked(volume_id);
+    Export *old = find_locked(volume_id);
+    int err = 0;
+    if (old && old->generation == generation) {
+        if (strcmp(old->token, token) != 0 || strcmp(old->path, path) != 0) {
+            snprintf(why, why_len, "generation %" PRIu64 " is open with another token or device", generation);
+            err = EEXIST;
+        }
+        pthread_mutex_unlock(&lock);
+        return err;
+    }
+    if (generation < floor->generation || (generation == floor->generation && !old && floor->generation != 0)) {
+        snprintf(why, why_len, "generation %" PRIu64 " is over, the newest was %" PRIu64, generation, floor->generation);
+        pthread_mutex_unlock(&lock);
+        return ESTALE;
+    }
+    if (old)
+        revoke_locked(old);
+    floor->generation = generation;
+
+    Export *new = calloc(1, sizeof *new);
+    if (!new)
+        abort();
+    err = open_device(path, &new->fd, &new->block_device, &new->size);
+    if (err) {
+        snprintf(why, why_len, "%s: %s", path, strerror(err));
+    } else if (new->size < minimum_size) {
+        snprintf(why, why_len, "%s has %" PRIu64 " bytes, %" PRIu64 " are needed", path, new->size, minimum_size);
+        close(new->fd);
+        err = ENOSPC;
+    }
+    if (err) {
+        free(new);
+        floor->generation = generation - 1; /* it never was open: the same generation may be tried again */
+        pthread_mutex_unlock(&lock);
+        return err;
+    }
+    snprintf(new->volume_id, sizeof new->volume_id, "%s", volume_id);
+    snprintf(new->token, sizeof new->token, "%s", token);
+    new->path = strdup(path);
+    new->generation = generation;
+    new->references = 1;
+    new->next = table;
+    table = new;
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+void exports_close(const char *volume_id, uint64_t generation)
+{
+    pthread_mutex_lock(&lock);
+    Export *e = find_locked(volume_id);
+    if (e && e->generation <= generation)
+        revoke_locked(e);
+    Floor *floor = floor_locked(volume_id);
+    if (floor->generation < generation)
+        floor->generation = generation;
+    pthread_mutex_unlock(&lock);
+}
+
+/* Takes time that depends on the length only. */
+static bool same_secret(const char *a, const char *b)
+{
+    size_t len = strlen(a);
+    if (len == 0 || len != strlen(b))
+        return false;
+    unsigned char difference = 0;
+    for (size_t i = 0; i < len; i++)
+        difference |= (unsigned char)(a[i] ^ b[i]);
+    return difference == 0;
+}
+
+/* Splits "migration-vol-<volume_id>@<generation>.<token>". */
+static bool parse_name(const char *name, char *volume_id, uint64_t *generation, const char **token)
+{
+    if (strncmp(name, NAME_PREFIX, strlen(NAME_PREFIX)) != 0)
+        return false;
+    name += strlen(NAME_PREFIX);
+    const char *at = strchr(name, '@');
+    if (!at || at == name || (size_t)(at - name) > DROVER_VOLUME_ID_MAX)
+        return false;
+    memcpy(volume_id, name, (size_t)(at - name));
+    volume_id[at - name] = '\0';
+    if (at[1] < '1' || at[1] > '9')
+        return false;
+    char *end = NULL;
+    errno = 0;
+    *generation = strtoull(at + 1, &end, 10);
+    if (errno || *end != '.')
+        return false;
+    *token = end + 1;
+    return strlen(*token) <= DROVER_TOKEN_MAX;
+}
+
+Export *exports_acquire(const char *name)
+{
+    char volume_id[DROVER_VOLUME_ID_MAX + 1];
+    uint64_t generation = 0;
+    const char *token = NULL;
+    if (!parse_name(name, volume_id, &generation, &token))
+        return NULL;
+    pthread_mutex_lock(&lock);
+    Export *e = find_locked(volume_id);
+    if (e && (e->revoked || e->generation != generation || !same_secret(e->token, token)))
+        e = NULL;
+    if (e)
+        e->references++;
+    pthread_mutex_unlock(&lock);
+    return e;
+}
+
+void exports_release(Export *export)
+{
+    pthread_mutex_lock(&lock);
+    unref_locked(export);
+    pthread_mutex_unlock(&lock);
+}
+
+bool exports_admit(Export *export)
+{
+    pthread_mutex_lock(&lock);
+    bool admitted = !export->revoked;
+    if (admitted)
+        export->in_flight++;
+    pthread_mutex_unlock(&lock);
+    return admitted;
+}
+
+void exports_done(Export *export)
+{
+    pthread_mutex_lock(&lock);
+    if (--export->in_flight == 0 && export->revoked)
+        pthread_cond_broadcast(&drained);
+    pthread_mutex_unlock(&lock);
+}
+
+int export_fd(const Export *export)
+{
+    return export->fd;
+}
+
+uint64_t export_size(const Export *export)
+{
+    return export->size;
+}
+
+bool export_is_block_device(const Export *export)
+{
+    return export->block_device;
+}
+
+void export_poison(Export *export)
+{
+    atomic_store(&export->poisoned, true);
+}
+
+bool export_is_poisoned(const Export *export)
+{
+    return atomic_load(&export->poisoned);
+}
+
+void export_count(Export *export, ExportRequest kind, uint64_t bytes)
+{
+    atomic_fetch_add(&export->requests, 1);
+    if (kind == EXPORT_READ)
+        atomic_fetch_add(&export->read, bytes);
+    else if (kind == EXPORT_WRITE)
+        atomic_fetch_add(&export->written, bytes);
+    else if (kind == EXPORT_ZERO)
+        atomic_fetch_add(&export->zeroed, bytes);
+    else if (kind == EXPORT_FLUSH)
+        atomic_fetch_add(&export->flushes, 1);
+}
+
+void exports_print(FILE *out)
+{
+    pthread_mutex_lock(&lock);
+    for (Export *e = table; e; e = e->next)
+        fprintf(out, "%s %" PRIu64 " %d %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %u\n",
+                e->volume_id, e->generation, atomic_load(&e->poisoned) ? 1 : 0, atomic_load(&e->written),
+                atomic_load(&e->zeroed), atomic_load(&e->read), atomic_load(&e->requests), atomic_load(&e->flushes),
+                e->references - 1);
+    pthread_mutex_unlock(&lock);
+}
+
+void exports_clear(void)
+{
+    pthread_mutex_lock(&lock);
+    while (table)
+        revoke_locked(table);
+    while (floors) {
+        Floor *next = floors->next;
+        free(floors);
+        floors = next;
+    }
+    pthread_mutex_unlock(&lock);
+}
