@@ -101,7 +101,8 @@ class Leader:
         self.version = 0
         conf = {"bootstrap.servers": broker}
         topics = [NewTopic(self.wire(t), n, 1) for t, n in self.TOPICS.items()]
-        for future in AdminClient(conf).create_topics(topics).values():
+        admin = AdminClient(conf)
+        for future in admin.create_topics(topics).values():
             future.result(20)
         self.producer = confluent_kafka.Producer({**conf, "linger.ms": 0})
         self.records = {topic: [] for topic in self.READ}

@@ -70,10 +70,15 @@ FORMATS = {
 }
 
 
+def copy_of(path, to):
+    """Holes stay holes, which shutil.copyfile does not promise."""
+    subprocess.run(["cp", "--sparse=always", path, to], check=True)
+    return to
+
+
 def source_of(kind, raw, directory):
     if kind == "raw":
-        shutil.copyfile(raw, directory / "s.raw")
-        return directory / "s.raw"
+        return copy_of(raw, directory / "s.raw")
     fmt, *options = FORMATS[kind]
     return convert(raw, directory / f"s.{fmt}", fmt, *options)
 
@@ -146,8 +151,7 @@ def test_ranges_and_done_cells(leader, worker, raw):
 
 
 def cut(path, directory, keep):
-    out = directory / f"cut-{path.name}"
-    shutil.copyfile(path, out)
+    out = copy_of(path, directory / f"cut-{path.name}")
     os.truncate(out, keep(path.stat().st_size))
     return out
 
@@ -359,8 +363,7 @@ def test_same_name_twice(leader, worker):
 
 def test_source_changes(leader, worker, raw):
     """One byte written while the copy runs: no cell that was read afterwards is checkpointed, the task fails for good."""
-    source = leader.dir / "mine.raw"
-    shutil.copyfile(raw, source)
+    source = copy_of(raw, leader.dir / "mine.raw")
     inspect, seen = leader.inspected(source, worker, format="raw")
     _, port = leader.target(DISK)
     task = leader.hand_out(leader.copy_task(inspect, seen, port, rate_bytes_per_second=4 * MIB), worker)
