@@ -8,7 +8,7 @@
 #define NUMBER(name, value, help) {"scheduler", name, DROVER_OPTION_INT, value, "N", help, 0}
 
 const DroverOption scheduler_options[] = {
-    {"scheduler", "id", DROVER_OPTION_STRING, NULL, "NAME",
+    {"scheduler", "name", DROVER_OPTION_STRING, NULL, "NAME",
      "Stable name of this process; default: scheduler-<host name>", 0},
     DURATION("claim-timeout", "15s", "A task that was handed out and not claimed this long is handed out again"),
     DURATION("lease", "60s", "A worker that is silent this long loses its tasks"),
@@ -56,8 +56,8 @@ static bool check(const SchedulerOptions *options, GError **error)
 SchedulerOptions *scheduler_options_read(const DroverConfig *config, GError **error)
 {
     g_autoptr(SchedulerOptions) options = g_new0(SchedulerOptions, 1);
-    const char *id = drover_config_string(config, "scheduler.id");
-    options->process_id = *id != '\0' ? g_strdup(id) : g_strdup_printf("scheduler-%s", g_get_host_name());
+    const char *name = drover_config_string(config, "scheduler.name");
+    options->process_id = *name != '\0' ? g_strdup(name) : g_strdup_printf("scheduler-%s", g_get_host_name());
     options->instance_id = drover_id_new("scheduler-");
     options->started_at_ms = drover_now_ms();
     options->sites = drover_config_list(config, "fleet.sites");
