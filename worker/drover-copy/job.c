@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/drover-copy/job.h"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/drain.h"
+#include "worker/drover-copy/cells.h"
+#include "worker/drover-copy/serve.h"
+
+/* One end: a URI as it is, or a file with its server. */
+typedef struct {
+    DroverServe *serve;
+    DroverCopyEndpoint endpoint;
+    char *label;    /* for people and reports */
+    char *identity; /* for --resume */
+} End;
+
+typedef struct {
+    DroverJob *job;
+    End source, target;
+    char *token; /* the part behind the dot */
+    DroverCells *cells;
+    uint64_t already_bytes;
+    DroverCopy *copy;
+    GCancellable *cancellable;
+    GArray *different; /* of DroverRange */
+} Run;
+
+static void end_clear(End *end)
+{
+    drover_serve_stop(end->serve);
+    g_free(end->label);
+    g_free(end->identity);
+}
+
+static bool is_uri(const char *text)
+{
+    return g_str_has_prefix(text, "nbd:") || g_str_has_prefix(text, "nbd+") || g_str_has_prefix(text, "nbds");
+}
+
+static bool open_end(End *end, const char *where, const char *format, bool writable, unsigned connections, GError **error)
+{
+    end->label = drover_redact(where);
+    if (is_uri(where)) {
+        end->endpoint.uri = where;
+        end->identity = g_strdup(end->label);
+        return true;
+    }
+    end->serve = drover_serve_start(where, format, writable, connections, error);
+    if (end->serve == NULL)
+        return false;
+    end->endpoint.socket_path = drover_serve_socket(end->serve);
+    struct stat st;
+    g_autofree char *real = realpath(where, NULL);
+    if (real == NULL || stat(real, &st) == -1)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s went away", where);
+    /* A source is the same as long as nobody wrote to it; a target changes while we write. */
+    end->identity = writable ? g_strdup_printf("file:%s:%llu", real, (unsigned long long)st.st_ino)
+                             : g_strdup_printf("file:%s:%llu:%lld:%lld.%09ld", real, (unsigned long long)st.st_ino,
+                                               (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    return true;
+}
+
+static bool read_token(Run *run, GError **error)
+{
+    const char *path = run->job->token_file;
+    if (*path == '\0')
+        return true;
+    g_autofree char *text = NULL;
+    g_autoptr(GError) cause = NULL;
+    if (!g_file_get_contents(path, &text, NULL, &cause))
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "The token file cannot be read: %s", cause->message);
+    g_strstrip(text);
+    char *dot = strchr(text, '.');
+    guint64 generation = 0;
+    if (dot != NULL)
+        *dot = '\0';
+    if (dot == NULL || dot[1] == '\0' || !g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT64, &generation, NULL))
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "The token file %s must hold one line \"<generation>.<token>\"", path);
+    run->token = g_strdup(dot + 1);
+    run->target.endpoint.generation = generation;
+    run->target.endpoint.token = run->token;
+    return true;
+}
+
+static bool cells_done(void *data, const DroverCopyCell *cells, size_t n, GError **error)
+{
+    Run *run = data;
+    return drover_cells_add(run->cells, cells, n, error);
+}
+
+static void progressed(void *data, const DroverCopyProgress *progress)
+{
+    Run *run = data;
+    drover_report_progress(run->job->show, progress, run->already_bytes);
+}
+
+/* The first signal stops the copy orderly. Ends when PIPE_FD is closed by the run's end. */
+static gpointer watch_signals(gpointer data)
+{
+    Run *run = data;
+    while (!g_cancellable_is_cancelled(run->cancellable)) {
+        struct pollfd fds[] = {{.fd = drover_drain_fd(), .events = POLLIN},
+                               {.fd = g_cancellable_get_fd(run->cancellable), .events = POLLIN}};
+        poll(fds, 2, -1);
+        g_cancellable_release_fd(run->cancellable);
+        if (drover_drain_requested()) {
+            drover_copy_stop(run->copy);
+            g_cancellable_cancel(run->cancellable);
+        }
+    }
+    return NULL;
+}
+
+static bool open_ends(Run *run, GError **error)
+{
+    DroverJob *job = run->job;
+    unsigned connections = MAX(job->params.connections, 4) + 2;
+    if (!open_end(&run->source, job->source, job->source_format, false, connections, error))
+        return false;
+    DroverCopyScan scan = {0};
+    bool file_target = !is_uri(job->target);
+    if (file_target && strcmp(job->target_format, "raw") == 0) {
+        /* Only the size is wanted, and that is known before the first extents come. */
+        bool created;
+        if (!drover_copy_scan(&run->source.endpoint, 0, run->cancellable, &scan, error))
+            return false;
+        uint64_t size = scan.size_bytes;
+        drover_copy_scan_clear(&scan);
+        if (!drover_serve_prepare(job->target, size, &created, error))
+            return false;
+        job->params.target_is_zero = job->params.target_is_zero || created;
+    }
+    if (file_target) {
+        struct stat a, b;
+        if (stat(job->source, &a) == 0 && stat(job->target, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+            return drover_fail(error, DROVER_ERROR_PERMANENT, "%s and %s are one file", job->source, job->target);
+    }
+    return open_end(&run->target, job->target, job->target_format, true, connections, error) && read_token(run, error);
+}
+
+static bool open_cells(Run *run, GError **error)
+{
+    DroverJob *job = run->job;
+    DroverCopyScan scan = {0};
+    uint64_t size = 0;
+    if (*job->resume_file != '\0') {
+        if (!drover_copy_scan(&run->source.endpoint, 0, run->cancellable, &scan, error))
+            return false;
+        size = scan.size_bytes;
+        drover_copy_scan_clear(&scan);
+        /* What an earlier run left at the target in a cell that it did not finish is not zero. */
+        bool begun = g_file_test(job->resume_file, G_FILE_TEST_EXISTS);
+        job->params.target_is_zero = job->params.target_is_zero && !begun;
+        job->params.source_size = size;
+    }
+    run->cells = drover_cells_open(*job->resume_file != '\0' ? job->resume_file : NULL, job->params.digest, size, run->source.identity,
+                                   run->target.identity, error);
+    if (run->cells == NULL)
+        return false;
+    for (guint i = 0; i < run->cells->cells->len; i++) {
+        const DroverCopyCell *cell = &g_array_index(run->cells->cells, DroverCopyCell, i);
+        run->already_bytes += cell->data_bytes + cell->zero_found_bytes + cell->skipped_bytes;
+    }
+    job->params.done_cells = run->cells->done->data;
+    job->params.done_cells_len = run->cells->done->len;
+    return true;
+}
+
+static bool copy(Run *run, DroverCopyResult *result, GError **error)
+{
+    DroverJob *job = run->job;
+    job->params.source = run->source.endpoint;
+    job->params.target = run->target.endpoint;
+    job->params.callbacks = (DroverCopyCallbacks){.data = run, .on_cells_done = cells_done, .on_progress = progressed};
+    run->copy = drover_copy_new(&job->params, error);
+    if (run->copy == NULL)
+        return false;
+    GThread *watcher = g_thread_new("signals", watch_signals, run);
+    bool ok = drover_copy_run(run->copy, result, error);
+    drover_report_progress_end(job->show);
+    g_cancellable_cancel(run->cancellable);
+    g_thread_join(watcher);
+    g_clear_pointer(&run->copy, drover_copy_free);
+    return ok;
+}
+
+static void differs(void *data, uint64_t cell, DroverRange range)
+{
+    Run *run = data;
+    g_array_append_val(run->different, range);
+    drover_error("copy.different", "A cell at the target is not what was read from the source", F_U("cell", cell),
+                 F_U("offset", range.offset), F_U("length", range.length));
+}
+
+static bool verify(Run *run, const DroverCopyResult *result, GError **error)
+{
+    DroverCopyVerify check = {
+        .digest = run->job->params.digest,
+        .size_bytes = result->source_size,
+        .cells = (const DroverCopyCell *)run->cells->cells->data,
+        .n = run->cells->cells->len,
+        .data = run,
+        .on_different = differs,
+    };
+    uint64_t different;
+    return drover_copy_verify(&run->target.endpoint, &check, NULL, &different, error);
+}
+
+/* One number for the whole disk: the digest over all roots in order. */
+static void sum_up(const Run *run, DroverReport *report)
+{
+    size_t len = drover_digest_len(run->job->params.digest);
+    if (len == 0 || run->cells == NULL || !report->result->complete)
+        return;
+    g_autoptr(GByteArray) roots = g_byte_array_new();
+    for (guint i = 0; i < run->cells->cells->len; i++)
+        g_byte_array_append(roots, g_array_index(run->cells->cells, DroverCopyCell, i).digest.bytes, (guint)len);
+    DroverDigest digest;
+    drover_digest_bytes(run->job->params.digest, roots->data, roots->len, &digest);
+    for (size_t i = 0; i < len; i++)
+        g_snprintf(report->round_digest + 2 * i, 3, "%02x", digest.bytes[i]);
+}
+
+static DroverExit exit_code(const Run *run, const DroverCopyResult *result, const GError *error)
+{
+    if (error == NULL)
+        return run->different->len > 0 ? DROVER_EXIT_DIFFERENT : DROVER_EXIT_OK;
+    if (result->cancelled)
+        return DROVER_EXIT_STOPPED;
+    return drover_error_class(error) == DROVER_ERROR_RETRYABLE ? DROVER_EXIT_RETRYABLE : DROVER_EXIT_PERMANENT;
+}
+
+DroverExit drover_job_run(DroverJob *job)
+{
+    Run run = {.job = job, .cancellable = g_cancellable_new(), .different = g_array_new(FALSE, FALSE, sizeof(DroverRange))};
+    DroverCopyResult result = {0};
+    g_autoptr(GError) error = NULL;
+    bool ok = open_ends(&run, &error) && open_cells(&run, &error);
+    guint before = run.cells != NULL ? run.cells->cells->len : 0;
+    ok = ok && copy(&run, &result, &error);
+    bool verified = false;
+    if (ok) {
+        drover_cells_sort(run.cells);
+        verified = job->verify && verify(&run, &result, &error);
+    }
+    DroverReport report = {.source = job->source, .target = job->target, .digest = job->params.digest, .result = &result,
+                           .error = error, .cells_before = before, .verified = verified, .different = run.different};
+    report.source = run.source.label != NULL ? run.source.label : "";
+    report.target = run.target.label != NULL ? run.target.label : "";
+    sum_up(&run, &report);
+    DroverExit code = exit_code(&run, &result, error);
+    if (error != NULL)
+        drover_error("copy.failed", error->message, F_S("class", drover_error_class_name(drover_error_class(error))));
+    g_autoptr(GError) report_error = NULL;
+    if (*job->report_file != '\0' && !drover_report_write(job->report_file, &report, &report_error)) {
+        drover_error("report.failed", report_error->message);
+        code = code == DROVER_EXIT_OK ? DROVER_EXIT_PERMANENT : code;
+    }
+    end_clear(&run.source);
+    end_clear(&run.target);
+    drover_cells_free(run.cells);
+    g_array_unref(run.different);
+    g_object_unref(run.cancellable);
+    g_free(run.token);
+    return code;
+}

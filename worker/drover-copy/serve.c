@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/drover-copy/serve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/base/drain.h"
+#include "lib/base/error.h"
+
+struct DroverServe {
+    char *directory;
+    char *socket;
+    GPid pid; /* 0: none */
+};
+
+static int listen_on(const char *path, GError **error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        drover_fail(error, DROVER_ERROR_PERMANENT, "%s is too long for a Unix socket; set TMPDIR to a shorter directory", path);
+        return -1;
+    }
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd != -1 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 64) == 0)
+        return fd;
+    drover_fail(error, DROVER_ERROR_RETRYABLE, "Cannot listen on %s: %s", path, g_strerror(errno));
+    if (fd != -1)
+        close(fd);
+    return -1;
+}
+
+/* The listening socket is the child's descriptor 3 (systemd's convention, which both servers know). */
+static bool spawn(DroverServe *serve, char **argv, int fd, GError **error)
+{
+    g_auto(GStrv) environment = g_environ_setenv(g_get_environ(), "LISTEN_FDS", "1", TRUE);
+    const int source[] = {fd}, target[] = {3};
+    g_autoptr(GError) cause = NULL;
+    GPid pid;
+    if (!g_spawn_async_with_pipes_and_fds(NULL, (const char *const *)argv, (const char *const *)environment,
+                                          G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDOUT_TO_DEV_NULL,
+                                          drover_drain_child_setup, NULL, -1, -1, -1, source, target, 1, &pid, NULL, NULL, NULL, &cause))
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be started: %s", argv[4], cause->message);
+    serve->pid = pid;
+    return true;
+}
+
+DroverServe *drover_serve_start(const char *path, const char *format, bool writable, unsigned connections, GError **error)
+{
+    g_autofree char *real = realpath(path, NULL);
+    if (real == NULL || access(real, writable ? R_OK | W_OK : R_OK) != 0) {
+        drover_fail(error, DROVER_ERROR_PERMANENT, "%s: %s cannot be %s: %s", writable ? "DRV-TARGET-MISSING" : "DRV-SOURCE-MISSING", path,
+                    writable ? "written" : "read", g_strerror(errno));
+        return NULL;
+    }
+    g_autoptr(DroverServe) serve = g_new0(DroverServe, 1);
+    g_autoptr(GError) cause = NULL;
+    serve->directory = g_dir_make_tmp("drover-copy-XXXXXX", &cause);
+    if (serve->directory == NULL) {
+        drover_fail(error, DROVER_ERROR_RETRYABLE, "No private directory for a socket: %s", cause->message);
+        return NULL;
+    }
+    serve->socket = g_build_filename(serve->directory, "nbd", NULL);
+    int fd = listen_on(serve->socket, error);
+    if (fd == -1)
+        return NULL;
+
+    /* The shell is there to tell the child its own process id, which the convention asks for. */
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+    const char *const shell[] = {"sh", "-c", "LISTEN_PID=$$ exec \"$@\"", "sh"};
+    for (size_t i = 0; i < G_N_ELEMENTS(shell); i++)
+        g_ptr_array_add(argv, g_strdup(shell[i]));
+    if (strcmp(format, "raw") == 0) {
+        g_ptr_array_add(argv, g_strdup("nbdkit"));
+        g_ptr_array_add(argv, g_strdup("--foreground"));
+        if (!writable)
+            g_ptr_array_add(argv, g_strdup("--readonly"));
+        g_ptr_array_add(argv, g_strdup("file"));
+        g_ptr_array_add(argv, g_strconcat("file=", real, NULL));
+    } else {
+        g_ptr_array_add(argv, g_strdup("qemu-nbd"));
+        g_ptr_array_add(argv, g_strdup("--persistent"));
+        g_ptr_array_add(argv, g_strdup_printf("--shared=%u", connections));
+        g_ptr_array_add(argv, g_strconcat("--format=", format, NULL));
+        g_ptr_array_add(argv, g_strdup(writable ? "--discard=unmap" : "--read-only"));
+        g_ptr_array_add(argv, g_strdup(real));
+    }
+    g_ptr_array_add(argv, NULL);
+    bool ok = spawn(serve, (char **)argv->pdata, fd, error);
+    close(fd);
+    return ok ? g_steal_pointer(&serve) : NULL;
+}
+
+const char *drover_serve_socket(const DroverServe *serve)
+{
+    return serve->socket;
+}
+
+void drover_serve_stop(DroverServe *serve)
+{
+    if (serve == NULL)
+        return;
+    if (serve->pid != 0) {
+        kill(serve->pid, SIGTERM);
+        while (waitpid(serve->pid, NULL, 0) == -1 && errno == EINTR)
+            ;
+    }
+    if (serve->socket != NULL)
+        g_unlink(serve->socket);
+    if (serve->directory != NULL)
+        g_rmdir(serve->directory);
+    g_free(serve->socket);
+    g_free(serve->directory);
+    g_free(serve);
+}
+
+bool drover_serve_prepare(const char *path, uint64_t size, bool *created, GError **error)
+{
+    *created = false;
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd == -1 && errno == ENOENT) {
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        *created = fd != -1;
+    }
+    struct stat st = {0};
+    bool ok = fd != -1 && fstat(fd, &st) == 0;
+    if (ok && S_ISREG(st.st_mode) && (uint64_t)st.st_size < size)
+        ok = ftruncate(fd, (off_t)size) == 0;
+    if (!ok)
+        drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be prepared as a target of %" G_GUINT64_FORMAT " bytes: %s", path, size,
+                    g_strerror(errno));
+    if (fd != -1)
+        close(fd);
+    return ok;
+}
