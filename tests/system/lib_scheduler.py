@@ -492,8 +492,14 @@ class Agent(Reader):
     def detach_volume(self, operation, body, result):
         if body.volume_id in self.exports:
             raise ValueError("export is open")
-        if self.attached.pop(body.volume_id, None) is None and not operation.undo:
+        holder = self.attached.pop(body.volume_id, None)
+        if holder is None and not operation.undo:
             raise ValueError("not attached")
+        if holder in self.vms:
+            vm = self.vms[holder]
+            if vm["state"] != "Stopped":
+                raise ValueError("the VM runs")
+            vm["devices"] = {d: v for d, v in vm["devices"].items() if v != body.volume_id}
 
     def delete_volume(self, operation, body, result):
         if body.volume_id in self.attached:

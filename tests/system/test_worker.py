@@ -29,7 +29,7 @@ def leader(kafka, work):
     for worker in leader.workers:
         assert TOKEN not in worker.log.read_text(errors="replace"), "the token stands in a log"
         assert "AddressSanitizer" not in worker.log.read_text(errors="replace"), worker.log.read_text(errors="replace")
-    shutil.rmtree(directory, ignore_errors=True)
+    if not os.environ.get("KEEP"): shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
