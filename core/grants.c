@@ -92,7 +92,8 @@ void drover_grants_renew(DroverGrants *grants, uint64_t limit, uint64_t floor, D
     for (size_t i = 0; i < n; i++) {
         uint64_t others = used_by_others(grants, holders[i].holder);
         uint64_t rate = MIN(fair, shared - MIN(shared, others));
-        drover_grants_hold(grants, holders[i].holder, rate, now_ms + ttl_ms);
+        /* The holder counts from when it reads the grant, which is later than now. */
+        drover_grants_hold(grants, holders[i].holder, rate, now_ms + ttl_ms + ttl_ms / 2);
         holders[i].bytes_per_second = rate + floor;
     }
 }

@@ -2,7 +2,8 @@
 /*
  * Splits a job's bandwidth limit over its running tasks. A grant expires; until then its holder may use it, even if a
  * newer one has been written, because nobody knows when the holder reads that. So a new grant is made only from what no
- * unexpired one of anybody else covers, and the sum of unexpired grants and floors never exceeds the limit. Pure.
+ * unexpired one of anybody else covers, and the sum of unexpired grants and floors never exceeds the limit. Half of the
+ * time to live is added for the way to the holder. Pure.
  */
 #ifndef DROVER_CORE_GRANTS_H
 #define DROVER_CORE_GRANTS_H
