@@ -154,6 +154,10 @@ static void test_vhd(void **state)
     (void)state;
     g_autofree char *dynamic = convert("dynamic.vhd", "vpc", "subformat=dynamic,force_size=on", false);
     cut_everywhere(dynamic, "vpc");
+    g_autofree char *vhdx = convert("dynamic.vhdx", "vhdx", "subformat=dynamic,block_size=1M", false);
+    cut_everywhere(vhdx, "vhdx");
+    g_autofree char *fixed = convert("fixed.vhdx", "vhdx", "subformat=fixed", false);
+    cut_everywhere(fixed, "vhdx");
 }
 
 static void put_le(GByteArray *out, uint64_t value, unsigned bytes)
@@ -324,7 +328,8 @@ static void test_damaged(void **state)
     g_autofree char *vmdk = convert("d.vmdk", "vmdk", NULL, false);
     g_autofree char *qcow2 = convert("d.qcow2", "qcow2", NULL, false);
     g_autofree char *vhd = convert("d.vhd", "vpc", "subformat=dynamic", false);
-    const char *const files[][2] = {{stream, "vmdk"}, {vmdk, "vmdk"}, {qcow2, "qcow2"}, {vhd, "vpc"}};
+    g_autofree char *vhdx = convert("d.vhdx", "vhdx", NULL, false);
+    const char *const files[][2] = {{stream, "vmdk"}, {vmdk, "vmdk"}, {qcow2, "qcow2"}, {vhd, "vpc"}, {vhdx, "vhdx"}};
     GRand *rand = g_rand_new_with_seed(11);
     for (size_t f = 0; f < G_N_ELEMENTS(files); f++) {
         g_autofree char *data = NULL;
