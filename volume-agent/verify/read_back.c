@@ -122,6 +122,15 @@ static uint64_t hole_end(const DroverReadBack *back, uint64_t offset, uint64_t e
     return MIN((uint64_t)data, end);
 }
 
+/* End of the data that begins at OFFSET, up to the grid, cut at END. */
+static uint64_t data_end(const DroverReadBack *back, uint64_t offset, uint64_t end)
+{
+    off_t hole = back->regular ? lseek(back->fd, (off_t)offset, SEEK_HOLE) : -1;
+    if (hole < 0)
+        return end;
+    return MIN(end, ((uint64_t)hole + DROVER_LEAF_BYTES - 1) / DROVER_LEAF_BYTES * DROVER_LEAF_BYTES);
+}
+
 /* Digests the pieces of [offset, end), cut at the 64 KiB grid. */
 static bool add_range(DroverReadBack *back, DroverCellDigest *digest, uint64_t offset, uint64_t end,
                       uint64_t *read_bytes, GError **error)
@@ -136,7 +145,8 @@ static bool add_range(DroverReadBack *back, DroverCellDigest *digest, uint64_t o
             offset = hole_pieces;
             continue;
         }
-        uint64_t stop = MIN(end, (offset / DROVER_LEAF_BYTES + BUFFER_BYTES / DROVER_LEAF_BYTES - 1) * DROVER_LEAF_BYTES);
+        uint64_t stop = (offset / DROVER_LEAF_BYTES + BUFFER_BYTES / DROVER_LEAF_BYTES - 1) * DROVER_LEAF_BYTES;
+        stop = MIN(stop, data_end(back, MAX(offset, hole), end));
         const uint8_t *data = NULL;
         if (!read_piece(back, offset, stop - offset, &data, error))
             return false;
