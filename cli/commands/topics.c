@@ -2,7 +2,8 @@
 #include <string.h>
 
 #include "cli/session.h"
-#include "lib/base/error.h"
+
+#define VISIBLE_MS 15000
 
 /* Given, installed, beside the program as installed elsewhere, or in the source tree above a build directory. */
 static char *find_list(const char *given)
@@ -28,8 +29,30 @@ static char *find_list(const char *given)
 
 static void report(const char *topic, const char *outcome, void *user_data)
 {
-    (void)user_data;
+    g_ptr_array_add(user_data, g_strdup(topic));
     g_print("%-40s %s\n", topic, outcome);
+}
+
+/* A broker answers "created" before it can tell others about the topic. Who subscribes in between is left without it
+ * until the next refresh of metadata, half a minute later. */
+static bool wait_until_visible(const DroverKafka *kafka, const GPtrArray *topics, GError **error)
+{
+    g_autoptr(DroverConsumer) consumer = drover_consumer_new_manual(kafka, error);
+    if (!consumer)
+        return false;
+    int64_t deadline = g_get_monotonic_time() + VISIBLE_MS * 1000;
+    for (guint i = 0; i < topics->len;) {
+        g_autoptr(GError) why = NULL;
+        if (drover_kafka_partition_count(consumer, g_ptr_array_index(topics, i), 1000, &why) > 0) {
+            i++;
+        } else if (g_get_monotonic_time() > deadline) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return false;
+        } else {
+            g_usleep(20 * 1000);
+        }
+    }
+    return true;
 }
 
 static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
@@ -48,9 +71,11 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
         return drover_session_usage(&session, "'%s' is neither apply nor check", session.argv[0]);
     g_autoptr(GError) error = NULL;
     g_autofree char *path = find_list(file);
+    g_autoptr(GPtrArray) topics = g_ptr_array_new_with_free_func(g_free);
     if (!drover_session_kafka(&session, &error) ||
         !drover_topics_apply(session.kafka, path, drover_config_list(session.config, "fleet.sites"),
-                             drover_config_list(session.config, "fleet.agents"), check, report, NULL, &error))
+                             drover_config_list(session.config, "fleet.agents"), check, report, topics, &error) ||
+        (!check && !wait_until_visible(session.kafka, topics, &error)))
         return drover_session_fail(&session, error);
     return DROVER_EXIT_OK;
 }
