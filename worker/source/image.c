@@ -14,6 +14,7 @@
 #include "worker/source/child.h"
 #include "worker/source/qcow2.h"
 #include "worker/source/vhd.h"
+#include "worker/source/vhdx.h"
 #include "worker/source/vmdk.h"
 
 #define HEAD_BYTES 512u
@@ -28,17 +29,12 @@ typedef struct {
     bool (*probe)(const uint8_t *head, size_t len);
 } Format;
 
-static bool probe_vhdx(const uint8_t *head, size_t len)
-{
-    return len >= 8 && memcmp(head, "vhdxfile", 8) == 0;
-}
-
 /* QEMU 7.2 answers block status for neither vhdx nor vpc. */
 static const Format formats[] = {
     {"raw", true, false, NULL},
     {"qcow2", true, true, drover_qcow2_probe},
     {"vmdk", true, true, drover_vmdk_probe},
-    {"vhdx", false, true, probe_vhdx},
+    {"vhdx", false, true, drover_vhdx_probe},
     {"vpc", false, false, drover_vhd_probe},
 };
 
@@ -101,6 +97,8 @@ bool drover_image_check_structure(int fd, uint64_t file_size, const char *format
     }
     if (strcmp(format, "vpc") == 0)
         return drover_vhd_check(fd, file_size, capacity_bytes, error);
+    if (strcmp(format, "vhdx") == 0)
+        return drover_vhdx_check(fd, file_size, capacity_bytes, error);
     if (strcmp(format, "raw") != 0)
         return true;
     *capacity_bytes = file_size;

@@ -22,7 +22,7 @@ bool drover_image_has_extents(const char *format);
 /*
  * Header and tables alone: refuses images that would make QEMU open other files. Must pass before any QEMU program
  * sees the image. It walks the tables to their end, and so finds cut-off images, too. Blocks on reads.
- * *CAPACITY_BYTES: the size of the virtual disk by the header, 0 where this does not look (vhdx).
+ * *CAPACITY_BYTES: the size of the virtual disk by the header.
  */
 bool drover_image_check_structure(int fd, uint64_t file_size, const char *format, uint64_t *capacity_bytes,
                                   GCancellable *cancel, GError **error);
