@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "volume-agent/device/device.h"
+
+#include <string.h>
+
+#include "lib/base/error.h"
+
+#define SERIAL_LEN 20 /* VIRTIO_BLK_ID_BYTES */
+#define SECTOR_BYTES 512
+#define POLL_US 20000
+
+void drover_device_clear(DroverDevice *device)
+{
+    g_clear_pointer(&device->path, g_free);
+    g_clear_pointer(&device->serial, g_free);
+}
+
+char *drover_device_serial(const char *volume_id)
+{
+    GString *serial = g_string_new(NULL);
+    for (const char *p = volume_id; *p && serial->len < SERIAL_LEN; p++)
+        if (g_ascii_isxdigit(*p))
+            g_string_append_c(serial, g_ascii_tolower(*p));
+    return g_string_free(serial, FALSE);
+}
+
+/* VPD page 0x80: a header of four bytes, the last two the length of the serial that follows. */
+static char *parse_vpd_serial(const char *page, gsize len)
+{
+    if (len < 4 || (guchar)page[1] != 0x80)
+        return NULL;
+    gsize serial_len = (gsize)(((guchar)page[2] << 8) | (guchar)page[3]);
+    return g_strstrip(g_strndup(page + 4, MIN(serial_len, len - 4)));
+}
+
+/* Serial of one disk, or NULL when it says none. */
+static char *read_serial(const char *disk)
+{
+    g_autofree char *virtio = g_build_filename(disk, "serial", NULL);
+    g_autofree char *scsi = g_build_filename(disk, "device", "vpd_pg80", NULL);
+    char *text = NULL;
+    gsize len = 0;
+    if (g_file_get_contents(virtio, &text, &len, NULL))
+        return g_strstrip(text);
+    if (!g_file_get_contents(scsi, &text, &len, NULL))
+        return NULL;
+    g_autofree char *page = text;
+    return parse_vpd_serial(page, len);
+}
+
+static bool is_held(const char *disk)
+{
+    g_autofree char *holders = g_build_filename(disk, "holders", NULL);
+    g_autoptr(GDir) dir = g_dir_open(holders, 0, NULL);
+    return dir && g_dir_read_name(dir);
+}
+
+static bool describe(const DroverDeviceRoots *roots, const char *disk, const char *name, const char *serial,
+                     DroverDevice *device, GError **error)
+{
+    g_autofree char *size_path = g_build_filename(disk, "size", NULL);
+    g_autofree char *sectors = NULL;
+    if (!g_file_get_contents(size_path, &sectors, NULL, error)) {
+        (*error)->domain = DROVER_ERROR;
+        (*error)->code = DROVER_ERROR_RETRYABLE; /* it may be on its way out */
+        return false;
+    }
+    if (is_held(disk))
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "DRV-DEVICE-BUSY: %s is held by something on the appliance (see %s/holders): it must not touch guest "
+                           "disks; exclude them from LVM, md and multipath", name, disk);
+    device->path = g_build_filename(roots->dev_root, name, NULL);
+    device->serial = g_strdup(serial);
+    device->size_bytes = g_ascii_strtoull(sectors, NULL, 10) * SECTOR_BYTES;
+    return true;
+}
+
+bool drover_device_find(const DroverDeviceRoots *roots, const char *volume_id, DroverDevice *device, GError **error)
+{
+    g_autofree char *block = g_build_filename(roots->sysfs_root, "block", NULL);
+    g_autofree char *wanted = drover_device_serial(volume_id);
+    g_autofree char *found = NULL;
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GDir) dir = g_dir_open(block, 0, &why);
+    if (!dir)
+        return drover_fail(error, DROVER_ERROR_RETRYABLE, "Block devices cannot be listed: %s", why->message);
+    if (strlen(wanted) < SERIAL_LEN)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no id of a volume", volume_id);
+    for (const char *name; (name = g_dir_read_name(dir));) {
+        g_autofree char *disk = g_build_filename(block, name, NULL);
+        g_autofree char *serial = read_serial(disk);
+        if (g_strcmp0(serial, wanted) != 0)
+            continue;
+        if (found)
+            return drover_fail(error, DROVER_ERROR_PERMANENT, "%s and %s both have serial %s: which one is volume %s?",
+                               found, name, wanted, volume_id);
+        found = g_strdup(name);
+    }
+    if (!found)
+        return false;
+    g_autofree char *disk = g_build_filename(block, found, NULL);
+    GError *failure = NULL;
+    if (describe(roots, disk, found, wanted, device, &failure))
+        return true;
+    g_propagate_error(error, failure);
+    return false;
+}
+
+bool drover_device_wait(const DroverDeviceRoots *roots, const char *volume_id, uint64_t minimum_size,
+                        int64_t timeout_ms, bool (*cancelled)(void), DroverDevice *device, GError **error)
+{
+    gint64 deadline = g_get_monotonic_time() + timeout_ms * 1000;
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        g_auto(DroverDevice) found = {0};
+        if (drover_device_find(roots, volume_id, &found, &why)) {
+            g_autofree char *node = g_file_read_link(found.path, NULL);
+            bool present = node || g_file_test(found.path, G_FILE_TEST_EXISTS); /* udev may be behind the kernel */
+            if (present && found.size_bytes < minimum_size)
+                return drover_fail(error, DROVER_ERROR_PERMANENT,
+                                   "DRV-TARGET-TOO-SMALL: %s (volume %s) has %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT
+                                   " are needed", found.path, volume_id, found.size_bytes, minimum_size);
+            if (present) {
+                *device = found;
+                found = (DroverDevice){0};
+                return true;
+            }
+        }
+        if (why && drover_error_class(why) == DROVER_ERROR_PERMANENT) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return false;
+        }
+        if (g_get_monotonic_time() >= deadline || (cancelled && cancelled()))
+            return drover_fail(error, DROVER_ERROR_RETRYABLE,
+                               "DRV-DEVICE-MISSING: volume %s is attached, but no device with its serial has appeared within %"
+                               G_GINT64_FORMAT " s%s%s", volume_id, timeout_ms / 1000, why ? ": " : "", why ? why->message : "");
+        g_usleep(POLL_US);
+    }
+}
