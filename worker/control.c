@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "lib/base/drain.h"
+#include "lib/base/ids.h"
 #include "lib/base/log.h"
 
 #define TOPIC "drover.control"
 #define POLL_MS 200
 #define METADATA_TIMEOUT_MS 10000
+#define LEFT_OVER_MS 60000 /* more than control may lag, and than clocks may differ */
 
 struct DroverControl {
     DroverWorker *worker;
@@ -55,6 +57,10 @@ static void take_record(DroverControl *control, const DroverRecord *record)
         g_autoptr(GError) error = NULL;
         snapshot = drover_codec_control(record->value, record->len, &error);
         if (snapshot == NULL) {
+            if (!control->ready) { /* every start reads the whole topic again, the dead letter is there already */
+                drover_warning("control.poison", error->message, F_I("offset", record->offset));
+                return;
+            }
             drover_dlq_send(control->worker->producer, record, control->worker->name.process_id, error->message, NULL);
             return;
         }
@@ -143,8 +149,10 @@ DroverVerdict drover_control_judge(DroverControl *control, const DroverTask *tas
 {
     bool seen = false;
     g_mutex_lock(&control->lock);
-    DroverVerdict verdict = drover_verdict(g_hash_table_lookup(control->jobs, task->job_id), task,
-                                           control->worker->name.instance_id, &seen, NULL);
+    const DroverJobControl *snapshot = g_hash_table_lookup(control->jobs, task->job_id);
+    DroverVerdict verdict = drover_verdict(snapshot, task, control->worker->name.instance_id, &seen, NULL);
+    if (snapshot == NULL && drover_now_ms() - task->created_at_ms > LEFT_OVER_MS)
+        verdict = DROVER_VERDICT_REVOKED;
     g_mutex_unlock(&control->lock);
     return verdict;
 }

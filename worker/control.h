@@ -20,7 +20,10 @@ void drover_control_stop(DroverControl *control);
 /* Waits until the topic was read to its end once, so that old tasks are judged by what is known; false: draining. */
 bool drover_control_wait_ready(DroverControl *control);
 
-/* The verdict on a task that is not running yet. */
+/*
+ * The verdict on a task that is not running yet. The leader writes a snapshot with every hand-out, so a task of a job
+ * without one, handed out a while ago, is a left-over of a job that has ended: REVOKED.
+ */
 DroverVerdict drover_control_judge(DroverControl *control, const DroverTask *task);
 /* Applies what is known to one task that has just started. */
 void drover_control_apply(DroverControl *control, DroverRunning *running);

@@ -31,6 +31,14 @@ static void publish(const Intake *intake, const DroverTask *task, GBytes *event)
     drover_post_loose(intake->worker->producer, intake->worker->events_topic, task->job_id, event);
 }
 
+/* The leader listens to the owner of an attempt only: whatever is said about one begins with a claim. Events of a job
+ * have one key, so the claim arrives first. */
+static void claim(const Intake *intake, const DroverTask *task)
+{
+    g_autoptr(GBytes) event = drover_codec_claimed(&intake->worker->name, task);
+    publish(intake, task, event);
+}
+
 /* A record that cannot be read goes to the dead letters; the job learns of it when the task names it. */
 static void refuse(const Intake *intake, const DroverRecord *record, const DroverTask *header, const GError *why)
 {
@@ -39,6 +47,7 @@ static void refuse(const Intake *intake, const DroverRecord *record, const Drove
         drover_warning("dlq.lost", error->message);
     if (header == NULL)
         return;
+    claim(intake, header);
     g_autoptr(GBytes) event = drover_codec_failed(&intake->worker->name, header, why, NULL);
     publish(intake, header, event);
 }
@@ -46,6 +55,7 @@ static void refuse(const Intake *intake, const DroverRecord *record, const Drove
 static void release(const Intake *intake, const DroverTask *task, const char *reason)
 {
     drover_info("task.released", reason, F_S("task_id", task->task_id), F_U("attempt", task->attempt));
+    claim(intake, task);
     g_autoptr(GBytes) event = drover_codec_released(&intake->worker->name, task, reason);
     publish(intake, task, event);
 }
@@ -72,8 +82,7 @@ static void start(const Intake *intake, DroverTask *task)
     }
     drover_info("task.claimed", "Claimed a task", F_S("job_id", task->job_id), F_S("disk_id", task->disk_id),
                 F_S("task_id", task->task_id), F_U("attempt", task->attempt));
-    g_autoptr(GBytes) event = drover_codec_claimed(&intake->worker->name, task);
-    publish(intake, task, event);
+    claim(intake, task);
     drover_control_apply(intake->control, running);
     drover_slots_run(intake->slots, running);
 }
@@ -87,6 +96,8 @@ static void take(const Intake *intake, DroverConsumer *consumer, const DroverRec
     }
     g_autoptr(DroverTask) header = NULL;
     g_autoptr(DroverTask) task = drover_codec_task(record->value, record->len, &header, &error);
+    if (header != NULL)
+        header->partition = record->partition;
     if (task == NULL) {
         refuse(intake, record, header, error);
         return;

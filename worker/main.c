@@ -12,6 +12,7 @@
 #include "worker/slots.h"
 #include "worker/worker.h"
 
+#define LAST_RECORDS_MS 5000
 #define SLOTS_END_US (10 * G_TIME_SPAN_SECOND) /* after being revoked, tasks have only files and sockets to close */
 
 static void beat(void *user_data)
@@ -70,6 +71,7 @@ static int work(DroverWorker *worker, const DroverConfig *config, GError **error
                 F_S("instance_id", worker->name.instance_id), F_S("site", worker->name.site),
                 F_U("copy_slots", worker->copy_slots), F_U("source_slots", worker->source_slots));
     bool ok = worker->producer != NULL && run(worker, error);
+    ok = ok && drover_producer_flush(worker->producer, LAST_RECORDS_MS, error);
     /* The producer first: its last callbacks still reach the reporter. */
     drover_producer_free(worker->producer);
     drover_reporter_free(worker->reporter);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker/post.h"
 
+#include "lib/base/drain.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
 
@@ -78,6 +79,15 @@ static bool send_once(DroverProducer *producer, const char *topic, const char *k
     return ok;
 }
 
+/* A producer that is beyond repair takes the process with it: whoever restarts it gets a new one. */
+static void look_for_the_end(const GError *error)
+{
+    if (drover_error_class(error) != DROVER_ERROR_FATAL)
+        return;
+    drover_error("kafka.fatal", error->message);
+    drover_drain_request();
+}
+
 bool drover_post(DroverProducer *producer, const char *topic, const char *key, GBytes *value, int timeout_ms,
                  GCancellable *cancel, GError **error)
 {
@@ -88,6 +98,7 @@ bool drover_post(DroverProducer *producer, const char *topic, const char *key, G
             return true;
         if (drover_error_class(failure) != DROVER_ERROR_RETRYABLE || g_cancellable_is_cancelled(cancel) ||
             g_get_monotonic_time() + RETRY_PAUSE_US >= deadline) {
+            look_for_the_end(failure);
             g_propagate_error(error, g_steal_pointer(&failure));
             return false;
         }
@@ -101,6 +112,8 @@ void drover_post_loose(DroverProducer *producer, const char *topic, const char *
     g_autoptr(GError) error = NULL;
     gsize len;
     const void *data = g_bytes_get_data(value, &len);
-    if (!drover_producer_send(producer, topic, DROVER_PARTITION_BY_KEY, key, data, len, NULL, NULL, &error))
+    if (!drover_producer_send(producer, topic, DROVER_PARTITION_BY_KEY, key, data, len, NULL, NULL, &error)) {
         drover_warning("kafka.send_failed", error->message, F_S("topic", topic), F_S("key", key));
+        look_for_the_end(error);
+    }
 }

@@ -90,8 +90,10 @@ static bool open_source(Transfer *transfer, GError **error)
     const DroverTask *task = transfer->task;
     DroverSourceContext context = drover_handler_source_context(transfer->worker, transfer->running);
     transfer->source = drover_source_open(&task->source, &context, error);
-    if (transfer->source == NULL ||
-        (*task->identity.kind != '\0' && !drover_source_verify(transfer->source, &task->identity, error)) ||
+    if (transfer->source == NULL)
+        return false;
+    transfer->source->believed = *task->identity.kind != '\0';
+    if ((transfer->source->believed && !drover_source_verify(transfer->source, &task->identity, error)) ||
         !drover_source_serve(transfer->source, error))
         return false;
     return transfer->source->capacity_bytes == task->capacity_bytes ||

@@ -106,7 +106,7 @@ class Leader:
             future.result(20)
         self.producer = confluent_kafka.Producer({**conf, "linger.ms": 0})
         self.records = {topic: [] for topic in self.READ}
-        self.lock = threading.Condition()
+        self.lock = threading.Condition(threading.RLock())
         self.running = True
         self.consumer = confluent_kafka.Consumer({**conf, "group.id": f"{self.prefix}-test", "enable.auto.commit": False})
         self.consumer.assign([confluent_kafka.TopicPartition(self.wire(t), p, confluent_kafka.OFFSET_BEGINNING)
@@ -161,6 +161,10 @@ class Leader:
                           (e.WhichOneof("body") == body or (body in ends and e.WhichOneof("body") in ends)),
                           timeout, f"{body} of {task.task_id}")
         assert found.WhichOneof("body") == body, f"expected {body}: {found}"
+        # The leader believes the owner of an attempt only, so a claim must have come before.
+        about = [e.WhichOneof("body") for e in self.all("events") if (e.task_id, e.attempt, e.instance_id) ==
+                 (found.task_id, found.attempt, found.instance_id)]
+        assert about[0] == "claimed" or body == "claimed", about
         return found
 
     def heartbeat(self, predicate, timeout=30):
@@ -172,8 +176,12 @@ class Leader:
                               len(h.worker.source_partitions) >= source)
 
     def partition(self, worker, kind):
-        beats = [h for h in self.all("drover.fleet") if h.pid == worker.pid]
-        return getattr(beats[-1].worker, f"{kind}_partitions")[0]
+        """One that WORKER owns by its newest heartbeat; waits while it owns none."""
+        def newest(_):
+            beats = [h for h in self.all("drover.fleet") if h.pid == worker.pid]
+            return beats and getattr(beats[-1].worker, f"{kind}_partitions")
+        self.heartbeat(newest)
+        return newest(None)[0]
 
     def send(self, topic, value, key="job-1", partition=0):
         failures = []
@@ -250,8 +258,8 @@ class Leader:
             setattr(copy, key, value)
         return task
 
-    def inspected(self, path, worker, **file):
-        task = self.hand_out(self.inspect_task(path, **file), worker)
+    def inspected(self, path, worker, disk="disk0", **file):
+        task = self.hand_out(self.inspect_task(path, disk=disk, **file), worker)
         return task, self.event(task, "inspected").inspected
 
     def close(self):

@@ -13,7 +13,7 @@ import pytest
 
 import lib_digest
 import lib_proto as pb
-from lib_leader import CELL, TOKEN, Leader, Worker, cmdline, now_ms
+from lib_leader import CELL, ROOT, TOKEN, Leader, Worker, cmdline, now_ms
 
 MIB = 1 << 20
 DISK = 4 * CELL + 24 * MIB  # the last cell is short
@@ -29,6 +29,27 @@ def leader(kafka, work):
     for worker in leader.workers:
         assert TOKEN not in worker.log.read_text(errors="replace"), "the token stands in a log"
         assert "AddressSanitizer" not in worker.log.read_text(errors="replace"), worker.log.read_text(errors="replace")
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def leader_of_own_broker(work):
+    """(leader, broker("kill" or "start")): a broker that the test may kill."""
+    directory = work / f"worker-{next(_numbers)}"
+    script = ROOT / "deploy/kafka/kafka.sh"
+
+    def broker(what):
+        if what == "kill":
+            os.kill(int((directory / "kafka/kafka.pid").read_text()), signal.SIGKILL)
+        else:
+            subprocess.run([script, what, directory / "kafka"], check=True, stdin=subprocess.DEVNULL, timeout=120)
+
+    directory.mkdir()
+    broker("start")
+    leader = Leader((directory / "kafka/kafka.address").read_text().strip(), directory / "leader")
+    yield leader, broker
+    leader.close()
+    broker("stop")
     shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -198,6 +219,20 @@ def test_refused_sources(leader, worker, raw):
     leader.event(task, "inspected")
 
 
+def test_file_roots(leader, raw):
+    """Only files below the allowed directories, wherever a link leads from there."""
+    allowed = leader.dir / "allowed"
+    allowed.mkdir()
+    worker = Worker(leader, file_roots=allowed)
+    leader.ready(worker)
+    copy_of(raw, allowed / "in.raw")
+    (allowed / "out.raw").symlink_to(raw)
+    leader.inspected(allowed / "in.raw", worker)
+    for path in (raw, allowed / "out.raw", f"{allowed}/../allowed-not/x"):
+        task = leader.hand_out(leader.inspect_task(path), worker)
+        assert leader.event(task, "failed").failed.error.code in ("DRV-SOURCE-PERMISSION", "DRV-SOURCE-MISSING")
+
+
 def test_busy_source(leader, worker, raw):
     """A QEMU program that may write holds the image; when it ends, the same source is accepted."""
     image = convert(raw, leader.dir / "busy.qcow2", "qcow2")
@@ -291,6 +326,36 @@ def test_older_snapshot_does_not_revoke(leader, worker, raw, slow):
     leader.control(task, attempt=0)
     leader.event(task, "finished")
     assert same_content(target, raw)
+
+
+def test_left_over(leader, worker, raw):
+    """A task from long ago, of a job that control does not know any more, is not executed."""
+    old = leader.inspect_task(raw, format="raw")
+    old.created_at_ms -= 120_000
+    leader.hand_out(old, worker)
+    leader.inspected(raw, worker, format="raw", disk="disk1")
+    assert [e for e in leader.all("events") if e.task_id == old.task_id] == []
+
+
+def test_broker_away(leader_of_own_broker, raw):
+    """The broker is killed in the middle of a copy. The copy goes on; when the broker is back, all is reported."""
+    leader, broker = leader_of_own_broker
+    worker = Worker(leader, checkpoint_wait="1s")
+    leader.ready(worker)
+    inspect, seen = leader.inspected(raw, worker, format="raw")
+    target, port = leader.target(DISK)
+    task = leader.hand_out(leader.copy_task(inspect, seen, port, rate_bytes_per_second=6 * MIB), worker)
+    leader.wait("checkpoints", lambda c: c.task_id == task.task_id)
+    broker("kill")
+    deadline = time.monotonic() + 30
+    while not same_content(target, raw):
+        assert time.monotonic() < deadline, "the copy waits for the broker"
+        time.sleep(0.1)
+    broker("start")
+    counts = leader.event(task, "finished", timeout=60).finished.counts
+    assert counts.data_bytes + counts.zero_found_bytes + counts.skipped_bytes == DISK
+    assert sorted(cells_of(leader, task)) == [0, 1, 2, 3, 4]
+    leader.inspected(raw, worker, format="raw", disk="disk1")
 
 
 def test_grant(leader, worker, slow):

@@ -88,6 +88,7 @@ struct DroverSource {
     char *format;                   /* resolved: never "" for files */
     uint64_t capacity_bytes;        /* virtual size; valid after serve */
     bool frozen;
+    bool believed; /* set by the caller who proved that this is what was inspected: serve need not look at all tables again */
 };
 
 /* Takes locks and reads the identity. */
