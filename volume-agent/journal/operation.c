@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "volume-agent/journal/operation.h"
+
+#include <string.h>
+
+#include "lib/base/error.h"
+#include "lib/base/ids.h"
+
+void drover_set_text(char **field, const char *value)
+{
+    char *copy = g_strdup(value);
+    g_free(*field);
+    *field = copy;
+}
+
+DroverOperation *drover_operation_new(Drover__V1__VolumeOperation *asked)
+{
+    DroverOperation *operation = g_new0(DroverOperation, 1);
+    operation->asked = asked;
+    operation->state = DROVER__V1__OPERATION_STATE__OPERATION_STATE_ACCEPTED;
+    return operation;
+}
+
+static void result_clear(DroverOperationResult *r)
+{
+    if (r->token)
+        memset(r->token, 0, strlen(r->token));
+    g_free(r->volume_id);
+    g_free(r->vm_id);
+    g_free(r->device_path);
+    g_free(r->device_serial);
+    g_free(r->export_name);
+    g_free(r->token);
+    g_free(r->nbd_host);
+    g_free(r->old_root_volume_id);
+    g_free(r->vm_state);
+}
+
+void drover_operation_free(DroverOperation *operation)
+{
+    if (!operation)
+        return;
+    drover__v1__volume_operation__free_unpacked(operation->asked, NULL);
+    g_free(operation->command);
+    g_free(operation->cloud_job_id);
+    g_free(operation->error_message);
+    result_clear(&operation->result);
+    g_free(operation);
+}
+
+bool drover_operation_is_ended(const DroverOperation *operation)
+{
+    return operation->state == DROVER__V1__OPERATION_STATE__OPERATION_STATE_DONE ||
+           operation->state == DROVER__V1__OPERATION_STATE__OPERATION_STATE_FAILED;
+}
+
+const char *drover_operation_kind(const DroverOperation *operation)
+{
+    switch (operation->asked->operation_case) {
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CREATE_VOLUME:
+        return "create-volume";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_VOLUME:
+        return "attach-volume";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DETACH_VOLUME:
+        return "detach-volume";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DELETE_VOLUME:
+        return "delete-volume";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_OPEN_EXPORT:
+        return "open-export";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CLOSE_EXPORT:
+        return "close-export";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DEPLOY_VM:
+        return "deploy-vm";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_SWAP_ROOT:
+        return "swap-root";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_TO_VM:
+        return "attach-to-vm";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_START_VM:
+        return "start-vm";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_STOP_VM:
+        return "stop-vm";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DESTROY_VM:
+        return "destroy-vm";
+    default:
+        return "unknown";
+    }
+}
+
+static GBytes *pack(const ProtobufCMessage *message)
+{
+    size_t len = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = g_malloc(len + 1);
+    protobuf_c_message_pack(message, bytes);
+    return g_bytes_new_take(bytes, len);
+}
+
+static char *text(char *value)
+{
+    return value ? value : (char *)"";
+}
+
+GBytes *drover_operation_pack(const DroverOperation *o, const char *agent, const char *instance_id)
+{
+    Drover__V1__OperationResult result = DROVER__V1__OPERATION_RESULT__INIT;
+    result.volume_id = text(o->result.volume_id);
+    result.vm_id = text(o->result.vm_id);
+    result.device_path = text(o->result.device_path);
+    result.device_serial = text(o->result.device_serial);
+    result.device_size_bytes = o->result.device_size_bytes;
+    result.export_name = text(o->result.export_name);
+    result.generation = o->result.generation;
+    result.token = text(o->result.token);
+    result.nbd_host = text(o->result.nbd_host);
+    result.nbd_port = o->result.nbd_port;
+    result.old_root_volume_id = text(o->result.old_root_volume_id);
+    result.vm_state = text(o->result.vm_state);
+    result.already_done = o->result.already_done;
+
+    g_autofree char *code = drover_error_code(o->error_message);
+    Drover__V1__Error error = DROVER__V1__ERROR__INIT;
+    error.error_class = (Drover__V1__ErrorClass)o->error_class;
+    error.code = code;
+    error.message = text(o->error_message);
+
+    Drover__V1__JournalOperation record = DROVER__V1__JOURNAL_OPERATION__INIT;
+    record.agent = (char *)agent;
+    record.operation = o->asked;
+    record.state = o->state;
+    record.step = o->step;
+    record.command = text(o->command);
+    record.intent_at_ms = o->intent_at_ms;
+    record.intent_expires_at_ms = o->intent_expires_at_ms;
+    record.cloud_job_id = text(o->cloud_job_id);
+    record.result = &result;
+    record.error = o->error_class ? &error : NULL;
+    record.accepted_at_ms = o->accepted_at_ms;
+    record.updated_at_ms = o->updated_at_ms;
+    record.instance_id = (char *)instance_id;
+    record.sequence = o->sequence;
+
+    Drover__V1__JournalRecord value = DROVER__V1__JOURNAL_RECORD__INIT;
+    value.record_case = DROVER__V1__JOURNAL_RECORD__RECORD_OPERATION;
+    value.operation = &record;
+    return pack(&value.base);
+}
+
+DroverOperation *drover_operation_unpack(const Drover__V1__JournalOperation *record)
+{
+    if (!record->operation)
+        return NULL;
+    g_autoptr(GBytes) bytes = pack(&record->operation->base);
+    gsize len = 0;
+    const uint8_t *data = g_bytes_get_data(bytes, &len);
+    DroverOperation *o = drover_operation_new(drover__v1__volume_operation__unpack(NULL, len, data));
+    o->state = record->state;
+    o->step = record->step;
+    o->command = g_strdup(record->command);
+    o->intent_at_ms = record->intent_at_ms;
+    o->intent_expires_at_ms = record->intent_expires_at_ms;
+    o->cloud_job_id = g_strdup(record->cloud_job_id);
+    o->accepted_at_ms = record->accepted_at_ms;
+    o->updated_at_ms = record->updated_at_ms;
+    o->sequence = record->sequence;
+    if (record->error) {
+        o->error_class = (int)record->error->error_class;
+        o->error_message = g_strdup(record->error->message);
+    }
+    const Drover__V1__OperationResult *r = record->result;
+    if (r) {
+        o->result.volume_id = g_strdup(r->volume_id);
+        o->result.vm_id = g_strdup(r->vm_id);
+        o->result.device_path = g_strdup(r->device_path);
+        o->result.device_serial = g_strdup(r->device_serial);
+        o->result.device_size_bytes = r->device_size_bytes;
+        o->result.export_name = g_strdup(r->export_name);
+        o->result.generation = r->generation;
+        o->result.token = g_strdup(r->token);
+        o->result.nbd_host = g_strdup(r->nbd_host);
+        o->result.nbd_port = r->nbd_port;
+        o->result.old_root_volume_id = g_strdup(r->old_root_volume_id);
+        o->result.vm_state = g_strdup(r->vm_state);
+        o->result.already_done = r->already_done;
+    }
+    return o;
+}
+
+DroverExportRecord *drover_export_record_copy(const DroverExportRecord *from)
+{
+    DroverExportRecord *copy = g_new0(DroverExportRecord, 1);
+    *copy = *from;
+    copy->volume_id = g_strdup(from->volume_id);
+    copy->job_id = g_strdup(from->job_id);
+    copy->disk_id = g_strdup(from->disk_id);
+    copy->export_name = g_strdup(from->export_name);
+    copy->token = g_strdup(from->token);
+    copy->device_path = g_strdup(from->device_path);
+    copy->device_serial = g_strdup(from->device_serial);
+    return copy;
+}
+
+void drover_export_record_free(DroverExportRecord *record)
+{
+    if (!record)
+        return;
+    if (record->token)
+        memset(record->token, 0, strlen(record->token));
+    g_free(record->volume_id);
+    g_free(record->job_id);
+    g_free(record->disk_id);
+    g_free(record->export_name);
+    g_free(record->token);
+    g_free(record->device_path);
+    g_free(record->device_serial);
+    g_free(record);
+}
+
+GBytes *drover_export_record_pack(const DroverExportRecord *record)
+{
+    Drover__V1__JournalExport e = DROVER__V1__JOURNAL_EXPORT__INIT;
+    e.volume_id = text(record->volume_id);
+    e.job_id = text(record->job_id);
+    e.disk_id = text(record->disk_id);
+    e.export_name = text(record->export_name);
+    e.generation = record->generation;
+    e.token = text(record->token);
+    e.writable = record->writable;
+    e.device_path = text(record->device_path);
+    e.device_serial = text(record->device_serial);
+    e.size_bytes = record->size_bytes;
+    e.updated_at_ms = drover_now_ms();
+    Drover__V1__JournalRecord value = DROVER__V1__JOURNAL_RECORD__INIT;
+    value.record_case = DROVER__V1__JOURNAL_RECORD__RECORD_EXPORT;
+    value.export = &e;
+    return pack(&value.base);
+}
+
+DroverExportRecord *drover_export_record_unpack(const Drover__V1__JournalExport *e)
+{
+    const DroverExportRecord record = {e->volume_id, e->job_id,      e->disk_id,       e->export_name, e->generation,
+                                       e->token,     e->writable,    e->device_path,   e->device_serial, e->size_bytes};
+    return drover_export_record_copy(&record);
+}
+
+GBytes *drover_offset_pack(int64_t next_offset)
+{
+    Drover__V1__JournalOffset offset = DROVER__V1__JOURNAL_OFFSET__INIT;
+    offset.next_offset = next_offset;
+    Drover__V1__JournalRecord value = DROVER__V1__JOURNAL_RECORD__INIT;
+    value.record_case = DROVER__V1__JOURNAL_RECORD__RECORD_OFFSET;
+    value.offset = &offset;
+    return pack(&value.base);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One operation as the agent works with it: what was asked (kept as the packed message, so that fields of newer versions
+ * survive, and unpacked for reading) and how far it has come. The journal owns operations; the executor's thread that
+ * runs one is the only writer of its progress.
+ */
+#ifndef DROVER_VOLUME_AGENT_JOURNAL_OPERATION_H
+#define DROVER_VOLUME_AGENT_JOURNAL_OPERATION_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "drover/v1/operation.pb-c.h"
+
+typedef struct {
+    char *volume_id;
+    char *vm_id;
+    char *device_path;
+    char *device_serial;
+    uint64_t device_size_bytes;
+    char *export_name;
+    uint64_t generation;
+    char *token;
+    char *nbd_host;
+    uint32_t nbd_port;
+    char *old_root_volume_id;
+    char *vm_state;
+    bool already_done;
+} DroverOperationResult;
+
+typedef struct {
+    Drover__V1__VolumeOperation *asked; /* owned */
+    Drover__V1__OperationState state;
+    uint32_t step;           /* of a composite operation: how many are done */
+    char *command;           /* of the last intent */
+    int64_t intent_at_ms;
+    int64_t intent_expires_at_ms;
+    char *cloud_job_id;      /* WAITING: the async job of that command */
+    DroverOperationResult result;
+    int error_class;         /* FAILED: DroverErrorClass */
+    char *error_message;
+    int64_t accepted_at_ms;
+    int64_t updated_at_ms;
+    uint64_t sequence;
+    /* not in the record */
+    bool running;
+    bool resumed; /* taken over from an earlier life: what is under way must be asked first */
+} DroverOperation;
+
+/* Takes ASKED. */
+DroverOperation *drover_operation_new(Drover__V1__VolumeOperation *asked);
+void drover_operation_free(DroverOperation *operation);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverOperation, drover_operation_free)
+
+bool drover_operation_is_ended(const DroverOperation *operation); /* DONE or FAILED */
+const char *drover_operation_kind(const DroverOperation *operation); /* "create-volume", ...; "unknown" */
+
+/* Replaces *FIELD by a copy of VALUE. */
+void drover_set_text(char **field, const char *value);
+
+/* The journal record, packed; newly allocated. */
+GBytes *drover_operation_pack(const DroverOperation *operation, const char *agent, const char *instance_id);
+/* From a record; NULL when it has no operation in it. */
+DroverOperation *drover_operation_unpack(const Drover__V1__JournalOperation *record);
+
+/* An open export, as journalled. */
+typedef struct {
+    char *volume_id;
+    char *job_id;
+    char *disk_id;
+    char *export_name;
+    uint64_t generation;
+    char *token;
+    bool writable;
+    char *device_path;
+    char *device_serial;
+    uint64_t size_bytes;
+} DroverExportRecord;
+DroverExportRecord *drover_export_record_copy(const DroverExportRecord *from);
+void drover_export_record_free(DroverExportRecord *record);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverExportRecord, drover_export_record_free)
+GBytes *drover_export_record_pack(const DroverExportRecord *record);
+DroverExportRecord *drover_export_record_unpack(const Drover__V1__JournalExport *record);
+
+/* "next offset of the task topic" as a journal record, packed. */
+GBytes *drover_offset_pack(int64_t next_offset);
+
+#endif
