@@ -242,7 +242,7 @@ void engine_void_target(DroverCopy *copy, int64_t now_us)
     }
     copy->counts.resent_bytes += bytes;
     copy->issuing = copy->active.head;
-    drover_side_break(copy->target, "another connection to it broke", now_us);
+    drover_side_break(copy->target, now_us);
     drover_side_take_loss(copy->target);
     drover_side_drop_queue(copy->target);
     drover_side_drop_queue(copy->source);

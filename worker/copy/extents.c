@@ -56,7 +56,7 @@ void engine_extents_ask(DroverCopy *copy, int64_t now_us)
     guint runs = 0;
     for (GList *link = copy->regions.head; link != NULL; link = link->next)
         runs += ((Region *)link->data)->map->runs->len;
-    uint64_t from, to;
+    uint64_t from = 0, to = 0;
     while (copy->use_extents && copy->regions.length < REGIONS_AHEAD && runs < RUNS_AHEAD && copy->ask_from < copy->end &&
            next_region(copy, &from, &to)) {
         Region *region = g_new0(Region, 1);

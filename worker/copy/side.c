@@ -420,8 +420,9 @@ bool drover_side_take_loss(DroverSide *side)
     return loss;
 }
 
-void drover_side_break(DroverSide *side, const char *reason, int64_t now_us)
+void drover_side_break(DroverSide *side, int64_t now_us)
 {
+    g_autofree char *reason = g_strdup(side->last_error);
     for (unsigned i = 0; i < side->n_conns; i++)
         if (side->conns[i].nbd != NULL)
             drover_conn_lost(&side->conns[i], reason, now_us);

@@ -112,8 +112,8 @@ size_t drover_side_in_flight(const DroverSide *side); /* operations */
 size_t drover_side_queued(const DroverSide *side);
 /* True once after connections were lost since the last call. */
 bool drover_side_take_loss(DroverSide *side);
-/* Closes all connections: what is in flight comes back as lost; new ones are opened at once. */
-void drover_side_break(DroverSide *side, const char *reason, int64_t now_us);
+/* One connection broke, now close the others, too: what is in flight comes back as lost; new ones are opened at once. */
+void drover_side_break(DroverSide *side, int64_t now_us);
 /* Everything that is queued and not in flight comes back as lost. */
 void drover_side_drop_queue(DroverSide *side);
 /* The server cannot do what it offered. */

@@ -10,7 +10,7 @@
 /* Zeroes wait in the target's queue; more than this and cells of holes would run ahead of their answers. */
 #define MAX_TARGET_QUEUE 512
 #define MAX_TRIES 6
-#define RETRY_US INT64_C(50000)
+#define RETRY_US INT64_C(25000)
 
 static Block *block_new(DroverCopy *copy, Cell *cell, uint64_t offset, uint64_t len, uint8_t *buffer)
 {
@@ -218,6 +218,11 @@ void engine_write_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
     Block *block = op->owner;
     bool payload = op->kind == DROVER_OP_WRITE;
     bool current = block->epoch == copy->epoch;
+    if (op->broke_three) {
+        write_failed(copy, op);
+        drover_op_free(op);
+        return; /* the run ends here, and its blocks as a whole */
+    }
     if (!current) {
         /* Nobody knows whether it arrived; its cell is written again. */
         if (payload && op->issued_us != 0 && block->buffer != NULL)
@@ -225,11 +230,11 @@ void engine_write_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
     } else if (op->lost || op->error != 0) {
         if (zero_otherwise(copy, op, now_us))
             return;
-        if (!op->broke_three && try_again(copy->target, op, now_us))
+        if (try_again(copy->target, op, now_us))
             return;
         write_failed(copy, op);
         drover_op_free(op);
-        return; /* the run ends here, and its blocks as a whole */
+        return;
     } else {
         *(payload ? &copy->result->write_requests : &copy->result->zero_requests) += 1;
         copy->last_write_us = now_us;
