@@ -167,7 +167,8 @@ static bool explain(const Where *where, const char *messages, cyaml_err_t code, 
                                                                               g_ascii_strtoll(word, NULL, 10) - 1);
             if (path->len && path->str[0] != '[')
                 g_string_prepend(path, ".");
-            g_string_prepend(path, piece);
+            if (!g_str_equal(piece, "[-1]")) /* before the first entry */
+                g_string_prepend(path, piece);
         } else if (g_str_has_prefix(*l, "Load: ") && !strstr(*l, "Backtrace")) {
             why = *l + strlen("Load: ");
         }

@@ -4,7 +4,15 @@
 #include "lib/base/ids.h"
 #include "lib/kafka/kafka.h"
 
+#define ANSWER_MS 5000
 #define ACKNOWLEDGE_MS 15000
+
+/* A producer would try for the whole time; a question shows sooner that nobody is there, or that the topic is missing. */
+static bool topic_is_there(const DroverKafka *kafka, GError **error)
+{
+    g_autoptr(DroverConsumer) consumer = drover_consumer_new_manual(kafka, error);
+    return consumer && drover_kafka_partition_count(consumer, "drover.jobs", ANSWER_MS, error) > 0;
+}
 
 bool drover_send(DroverSession *session, Drover__V1__JobCommand *command, GError **error)
 {
@@ -15,7 +23,8 @@ bool drover_send(DroverSession *session, Drover__V1__JobCommand *command, GError
     command->command_id = command_id;
     command->submitter = submitter;
     command->submitted_at_ms = drover_now_ms();
-    g_autoptr(DroverProducer) producer = drover_producer_new(session->kafka, error);
+    g_autoptr(DroverProducer) producer =
+        topic_is_there(session->kafka, error) ? drover_producer_new(session->kafka, error) : NULL;
     bool ok = producer && drover_producer_send_sync(producer, "drover.jobs", DROVER_PARTITION_BY_KEY, command->job_id,
                                                     &command->base, ACKNOWLEDGE_MS, error);
     if (!ok)

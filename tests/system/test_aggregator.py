@@ -16,6 +16,7 @@ import redis
 
 import fleet as fleet_module
 import messages
+from messages import ROOT  # noqa: F401
 
 MIB = 1 << 20
 CELL = 32 * MIB
@@ -58,6 +59,8 @@ def make(request, work, kafka):
         fleet.stop()
         shutil.rmtree(fleet.dir, ignore_errors=True)
     assert not [c for fleet in made for c in fleet.complaints]
+    # What a sanitizer found on the way out shows here.
+    assert {p.exit_codes[-1] for fleet in made for n, p in fleet.processes.items() if "aggregator" in n} == {0}
 
 
 class Feed:
@@ -156,12 +159,15 @@ class Sampler(threading.Thread):
         self.last = 0
 
     def run(self):
-        view = self.fleet.view()
+        view, seen = self.fleet.view(), 0
         while not self.ended.wait(0.002):
             forgiven = self.forgiven
             try:
                 job = view.hmget(f"drover:job:{self.job_id}", "bytes_transferred", "total_bytes", "progress_percent")
             except redis.RedisError:
+                continue
+            if forgiven != seen:  # Redis may be another one now
+                view, seen = self.fleet.view(), forgiven
                 continue
             bytes_, total, percent = int(job[0] or 0), int(job[1] or 0), float(job[2] or 0)
             if forgiven != self.forgiven:
@@ -358,6 +364,49 @@ def test_redis_away_for_long(make, pb):
             threading.Timer(8, lambda: fleet["redis"].kill(signal.SIGCONT)).start()
 
     run_job(fleet, pb, "mig-away", disturb)
+
+
+def test_sentinel_failover(make, pb, work):
+    """The master of a Sentinel changes in the middle of a copy; the replica may lag."""
+    ports = [fleet_module.free_port() for _ in range(3)]
+    directory = work / f"sentinel-{ports[0]}"
+    directory.mkdir()
+    (directory / "sentinel.conf").write_text(
+        f"port {ports[2]}\nbind 127.0.0.1\ndir {directory}\nsentinel monitor drover 127.0.0.1 {ports[0]} 1\n"
+        "sentinel down-after-milliseconds drover 1000\nsentinel failover-timeout drover 3000\n")
+    common = ["--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    children = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in (
+        ["redis-server", "--port", str(ports[0]), *common],
+        ["redis-server", "--port", str(ports[1]), *common, "--replicaof", "127.0.0.1", str(ports[0])],
+        ["redis-server", str(directory / "sentinel.conf"), "--sentinel"])]
+    try:
+        sentinel = redis.Redis(port=ports[2], decode_responses=True)
+        fleet_module.wait_for(lambda: replicas_known(sentinel), 30, "The Sentinel's knowledge of the replica")
+        fleet = make(redis={"sentinels": f"127.0.0.1:{ports[2]}", "master-name": "drover"})
+        fleet.view = lambda: redis.Redis(port=sentinel.sentinel_master("drover")["port"], decode_responses=True,
+                                         socket_timeout=5)
+
+        def disturb(step, sampler):
+            if step == 50:
+                sampler.forgive()
+                sentinel.execute_command("SENTINEL", "FAILOVER", "drover")
+                fleet_module.wait_for(lambda: sentinel.sentinel_master("drover")["port"] == ports[1], 20, "The failover")
+                sampler.forgive()
+
+        run_job(fleet, pb, "mig-sentinel", disturb)
+        assert fleet.drover("show", "mig-sentinel").returncode == 0
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait(10)
+
+
+def replicas_known(sentinel):
+    try:
+        return sentinel.sentinel_master("drover")["num-slaves"] == 1
+    except redis.RedisError:
+        return False
 
 
 def test_poison(make, pb):
