@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exit codes of `drover`, for scripts. docs: README table in cli/README.md. */
+/* Exit codes of `drover`, for scripts. The table in cli/README.md is for users. */
 #ifndef DROVER_CLI_EXIT_CODE_H
 #define DROVER_CLI_EXIT_CODE_H
 

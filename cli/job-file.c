@@ -11,7 +11,7 @@
 /* ---- shape of the file ---------------------------------------------------------------------------------------- */
 
 typedef struct {
-    char *source, *format, *sha256, *id, *name, *offering, *size;
+    char *source, *format, *size, *sha256, *id, *name, *offering, *target_size;
 } FileDisk;
 
 typedef struct {
@@ -41,11 +41,12 @@ static const cyaml_schema_value_t text_schema = {CYAML_VALUE_STRING(CYAML_FLAG_P
 static const cyaml_schema_field_t disk_fields[] = {
     CYAML_FIELD_STRING_PTR("source", CYAML_FLAG_POINTER, FileDisk, source, 1, 4096),
     TEXT("format", FileDisk, format),
+    TEXT("size", FileDisk, size),
     TEXT("sha256", FileDisk, sha256),
     TEXT("id", FileDisk, id),
     TEXT("name", FileDisk, name),
     TEXT("offering", FileDisk, offering),
-    TEXT("size", FileDisk, size),
+    TEXT("target_size", FileDisk, target_size),
     CYAML_FIELD_END,
 };
 
@@ -224,9 +225,14 @@ static char *escape_commas(const char *text)
 static bool read_disk(const Where *where, guint i, const FileDisk *d, DroverRequest *request, GError **error)
 {
     const struct {
-        const char *key, *value;
-    } extras[] = {{"format", d->format}, {"sha256", d->sha256}, {"id", d->id},
-                  {"name", d->name},     {"offering", d->offering}, {"size", d->size}};
+        const char *key, *text_key, *value;
+    } extras[] = {{"format", "format", d->format},
+                  {"size", "size", d->size},
+                  {"sha256", "sha256", d->sha256},
+                  {"id", "id", d->id},
+                  {"name", "name", d->name},
+                  {"offering", "offering", d->offering},
+                  {"target_size", "target-size", d->target_size}};
     DroverSource source = {0};
     g_autoptr(GError) why = NULL;
     if (!drover_source_parse(d->source, &source, &why)) {
@@ -240,11 +246,13 @@ static bool read_disk(const Where *where, guint i, const FileDisk *d, DroverRequ
             continue;
         g_autofree char *path = g_strdup_printf("disks[%u].%s", i, extras[k].key);
         g_autofree char *value = escape_commas(extras[k].value);
-        g_autofree char *longer = g_strdup_printf("%s,%s=%s", text, extras[k].key, value);
+        g_autofree char *longer = g_strdup_printf("%s,%s=%s", text, extras[k].text_key, value);
         source = (DroverSource){0};
         if (!drover_source_parse(longer, &source, &why)) {
-            const char *reason = strstr(why->message, "': ");
-            return wrong(where, path, reason ? reason + strlen("': ") : why->message, error);
+            /* "source '…': key: reason", of which line and path say the first two. */
+            g_autofree char *lead = g_strdup_printf("source '%s': %s: ", longer, extras[k].text_key);
+            bool known = g_str_has_prefix(why->message, lead);
+            return wrong(where, path, why->message + (known ? strlen(lead) : 0), error);
         }
         drover_source_clear(&source);
         g_free(text);

@@ -169,7 +169,7 @@ static void look_at(DroverSource *d)
     if (!d->format && found)
         d->format = g_strdup(found);
     /* A raw image has nothing in it that would tell that its end is missing. */
-    if (d->format ? strcmp(d->format, "raw") == 0 : !found)
+    if (!d->expected_size_bytes && (d->format ? strcmp(d->format, "raw") == 0 : !found))
         d->expected_size_bytes = (uint64_t)st.st_size;
 }
 

@@ -35,7 +35,7 @@ bool drover_source_format_is_known(const char *format)
 static bool set_format(DroverSource *s, const char *value, GError **error)
 {
     if (!drover_source_format_is_known(value))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "format '%s' is none of raw, qcow2, vmdk, vhdx, vpc", value);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is none of raw, qcow2, vmdk, vhdx, vpc", value);
     s->format = g_strdup(value);
     return true;
 }
@@ -43,7 +43,7 @@ static bool set_format(DroverSource *s, const char *value, GError **error)
 static bool set_sha256(DroverSource *s, const char *value, GError **error)
 {
     if (strlen(value) != 64 || strspn(value, "0123456789abcdefABCDEF") != 64)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "sha256 '%s' has not 64 hex digits", value);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' has not 64 hex digits", value);
     s->sha256 = g_ascii_strdown(value, -1);
     return true;
 }
@@ -58,7 +58,7 @@ static bool set_bitmap(DroverSource *s, const char *value, GError **error)
 static bool set_frozen(DroverSource *s, const char *value, GError **error)
 {
     if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "frozen '%s' is neither yes nor no", value);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is neither yes nor no", value);
     s->frozen = strcmp(value, "yes") == 0;
     return true;
 }
@@ -66,7 +66,7 @@ static bool set_frozen(DroverSource *s, const char *value, GError **error)
 static bool set_id(DroverSource *s, const char *value, GError **error)
 {
     if (!drover_id_is_valid(value))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "id '%s' is not 1 to 64 of letters, digits, '.', '_', '-'",
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is not 1 to 64 of letters, digits, '.', '_', '-'",
                            value);
     s->disk_id = g_strdup(value);
     return true;
@@ -88,11 +88,12 @@ static bool set_offering(DroverSource *s, const char *value, GError **error)
 
 static bool set_size(DroverSource *s, const char *value, GError **error)
 {
-    if (!drover_parse_size(value, &s->target_size_bytes, error)) {
-        g_prefix_error(error, "size: ");
-        return false;
-    }
-    return true;
+    return drover_parse_size(value, &s->expected_size_bytes, error);
+}
+
+static bool set_target_size(DroverSource *s, const char *value, GError **error)
+{
+    return drover_parse_size(value, &s->target_size_bytes, error);
 }
 
 static const struct {
@@ -103,7 +104,8 @@ static const struct {
     {"format", DROVER_SOURCE_FILE, set_format}, {"sha256", DROVER_SOURCE_FILE, set_sha256},
     {"bitmap", DROVER_SOURCE_NBD, set_bitmap},  {"frozen", DROVER_SOURCE_NBD, set_frozen},
     {"id", -1, set_id},                         {"name", -1, set_name},
-    {"offering", -1, set_offering},             {"size", -1, set_size},
+    {"offering", -1, set_offering},             {"target-size", -1, set_target_size},
+    {"size", DROVER_SOURCE_FILE, set_size},
 };
 
 static bool apply(DroverSource *s, const char *text, GHashTable *seen, GError **error)
@@ -121,10 +123,13 @@ static bool apply(DroverSource *s, const char *text, GHashTable *seen, GError **
                                s->kind == DROVER_SOURCE_FILE ? "file" : "nbd");
         if (!g_hash_table_add(seen, g_strdup(key)))
             return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is given twice", key);
-        return settings[i].set(s, equals + 1, error);
+        if (settings[i].set(s, equals + 1, error))
+            return true;
+        g_prefix_error(error, "%s: ", key);
+        return false;
     }
     return drover_fail(error, DROVER_ERROR_PERMANENT,
-                       "unknown key '%s'; there are format, sha256, bitmap, frozen, id, name, offering, size", key);
+                       "unknown key '%s'; there are format, size, sha256, bitmap, frozen, id, name, offering, target-size", key);
 }
 
 static bool is_nbd(const char *text)
@@ -161,6 +166,9 @@ static bool parse_place(DroverSource *s, const char *text, GError **error)
                            (int)(colon - path), path);
     if (!*path)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "the path is empty: write file:/PATH/OF/DISK");
+    if (path != text && *path != '/')
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "the path '%s' is not absolute: every worker of the site must find it", path);
     s->kind = DROVER_SOURCE_FILE;
     s->path_or_uri = g_canonicalize_filename(path, NULL);
     return true;

@@ -2,12 +2,12 @@
 /*
  * A disk as written on the command line or in a job file:
  *
- *   file:/path/disk.vmdk[,format=raw|qcow2|vmdk|vhdx|vpc][,sha256=HEX]
+ *   file:/path/disk.vmdk[,format=raw|qcow2|vmdk|vhdx|vpc][,size=SIZE][,sha256=HEX]
  *   /path/disk.vmdk                        the same; a relative path is taken from the current directory
  *   nbd://host:port/export[,frozen=yes][,bitmap=NAME]     also nbds:, nbd+unix:, nbds+unix:
  *
- * and for each of them [,id=DISK][,name=VOLUME][,offering=NAME][,size=SIZE] (of the target). A comma in a value is
- * written twice.
+ * and for each of them [,id=DISK][,name=VOLUME][,offering=NAME][,target-size=SIZE]. size is that of a raw file: it must
+ * have just that when it is read. A comma in a value is written twice.
  */
 #ifndef DROVER_CLI_SOURCE_H
 #define DROVER_CLI_SOURCE_H
@@ -29,7 +29,7 @@ typedef struct {
     char *volume_name;
     char *disk_offering;
     uint64_t target_size_bytes;   /* 0: not given */
-    uint64_t expected_size_bytes; /* raw file: its size when submitted; 0: not known. Not part of the text */
+    uint64_t expected_size_bytes; /* raw file: its size; 0: not given */
 } DroverSource;
 
 /* PERMANENT, naming the part that is wrong and what is accepted. *OUT is untouched then. */

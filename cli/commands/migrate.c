@@ -51,6 +51,8 @@ static bool read_flags(DroverRequest *request, const Flags *flags, GError **erro
 {
     uint64_t target_size = 0;
     request->failover = flags->failover;
+    if (!flags->sources && !flags->disks)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "--source is missing: file:/PATH/OF/DISK");
     if (flags->priority < 0)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "--priority: a number from 0 up is expected");
     request->priority = (uint32_t)flags->priority;
@@ -68,7 +70,8 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
     drover_request_init(&r);
     const GOptionEntry flags[] = {
         {"source", 0, 0, G_OPTION_ARG_STRING_ARRAY, &f.sources,
-         "Root disk: file:/PATH[,format=F][,size=S][,name=N][,offering=O][,id=I][,sha256=H] or nbd://HOST/EXPORT[,…]",
+         "Root disk: file:/PATH[,format=F][,size=S][,sha256=H] or nbd://HOST/EXPORT[,frozen=yes], and [,id=I]"
+         "[,name=VOLUME][,offering=O][,target-size=S]. size is that of a raw file, which must keep it",
          "DISK"},
         {"disk", 0, 0, G_OPTION_ARG_STRING_ARRAY, &f.disks, "A further disk, written like --source; may be repeated",
          "DISK"},

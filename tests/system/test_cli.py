@@ -36,7 +36,7 @@ def test_what_is_published(make, pb, work):  # noqa: F811
     raw.write_bytes(b"\0" * 1536)
     qcow2 = work / "root.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", qcow2, "1M"], check=True)
-    done = fleet.drover("migrate", "--source", f"file:{qcow2},size=2G", "--disk", f"file:{raw},id=data", "--failover",
+    done = fleet.drover("migrate", "--source", f"file:{qcow2},target-size=2G", "--disk", f"file:{raw},id=data", "--failover",
                         "--name", "web01", "--bandwidth-limit", "10M", "--label", "a=b", "--digest=sha256", "--network", "n1")
     job_id = done.stdout.strip()
     assert re.fullmatch(r"mig-[0-9a-f]{16}", job_id) and f"drover watch {job_id}" in done.stderr
@@ -85,7 +85,7 @@ def test_how_it_ends(make, work):  # noqa: F811
     ends(2, "line 3, disks[0].sorce: unknown key", "submit", str(bad))
     ends(2, "No such file", "submit", str(work / "none.yaml"))
     ends(2, "none of raw, qcow2", "migrate", "--source", "file:/x,format=vdi")
-    ends(2, "0 disks", "migrate", "--name", "x")
+    ends(2, "--source is missing", "migrate", "--name", "x")
     ends(2, "neither apply nor check", "topics", "drop")
     ends(2, "is no job id", "cancel", "a/b")
     ends(4, "no job 'mig-none'", "show", "mig-none")

@@ -54,7 +54,7 @@ static void told_with_line_and_key(void **state)
         {"name: x\nname: y\ndisks: [{source: /a}]\n", "already seen: name"},
         {"name: x\ndisks: [}\n", "j, line 2"},
         {"name: x\n\n\nfailover: maybe\ndisks: [{source: /a}]\n", "j, line 4, failover: expected true or false"},
-        {"disks:\n - source: /a\n - source: /b\n   size: 4Q\n", "j, line 4, disks[1].size: size: '4Q' is not a size"},
+        {"disks:\n - source: /a\n - source: /b\n   target_size: 4Q\n", "j, line 4, disks[1].target_size: '4Q' is not a size"},
         {"disks:\n - source: /a\n   id: d\n - source: /b\n   id: d\n", "j, line 5, disks[1].id: two disks"},
         {"disks:\n - source: /a\n - source: /a\n", "j, line 3, disks[1].source: '/a' is the source of two"},
         {"target:\n  networks: [a]\n  zon: b\ndisks: [{source: /a}]\n", "j, line 3, target.zon: unknown key"},

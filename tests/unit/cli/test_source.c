@@ -13,7 +13,7 @@ static void files(void **state)
 {
     (void)state;
     g_auto(DroverSource) s = {0};
-    assert_true(drover_source_parse("file:/img/a,,b.vmdk,format=vmdk,size=2G,id=root,name=web root,offering=Fast", &s, NULL));
+    assert_true(drover_source_parse("file:/img/a,,b.vmdk,format=vmdk,size=1G,target-size=2G,id=root,name=web root,offering=Fast", &s, NULL));
     assert_int_equal(s.kind, DROVER_SOURCE_FILE);
     assert_string_equal(s.path_or_uri, "/img/a,b.vmdk");
     assert_string_equal(s.format, "vmdk");
@@ -21,6 +21,7 @@ static void files(void **state)
     assert_string_equal(s.volume_name, "web root");
     assert_string_equal(s.disk_offering, "Fast");
     assert_int_equal(s.target_size_bytes, UINT64_C(2) << 30);
+    assert_int_equal(s.expected_size_bytes, UINT64_C(1) << 30);
     drover_source_clear(&s);
     s = (DroverSource){0};
     assert_true(drover_source_parse("file:///img/x.raw", &s, NULL));
@@ -58,7 +59,9 @@ static void refused(void **state)
         {"/a,size=", "not key=value"},
         {"/a,size=many", "not a size"},
         {"/a,colour=red", "unknown key 'colour'"},
-        {"/a,id=../x", "id '../x'"},
+        {"/a,id=../x", "id: '../x'"},
+        {"file:relative.raw", "'relative.raw' is not absolute"},
+        {"nbd://h/x,size=1", "does not apply to nbd"},
         {"/a,frozen=yes", "does not apply to file"},
         {"nbd://h/x,sha256=00", "does not apply to nbd"},
         {"/a,sha256=00", "64 hex digits"},
