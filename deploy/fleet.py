@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -50,6 +51,18 @@ def port_is_free(port):
             return False
 
 
+def kafka_answers(address):
+    """Does a broker answer ApiVersions (key 18, version 0)?"""
+    host, port = address.rsplit(":", 1)
+    body = struct.pack(">hhih", 18, 0, 7, -1)
+    try:
+        with socket.create_connection((host, int(port)), timeout=2) as s:
+            s.sendall(struct.pack(">i", len(body)) + body)
+            return struct.unpack(">ii", s.recv(8, socket.MSG_WAITALL))[1] == 7
+    except (OSError, struct.error):
+        return False
+
+
 def wait_for(condition, seconds, what, poll=0.05):
     """The first true value of condition(); FleetError after SECONDS."""
     deadline = time.monotonic() + seconds
@@ -62,12 +75,17 @@ def wait_for(condition, seconds, what, poll=0.05):
         time.sleep(poll)
 
 
+def clean_environment():
+    """Ours without DROVER_*: what a fleet does is in its drover.conf alone."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DROVER_")}
+
+
 class Process:
     """One supervised program: restarted when it ends without being told to."""
 
     def __init__(self, fleet, name, argv, env=None):
         self.fleet, self.name, self.argv = fleet, name, [str(a) for a in argv]
-        self.env = {**os.environ, **(env or {})}
+        self.env = {**clean_environment(), "TMPDIR": str(fleet.dir / "tmp"), **(env or {})}
         self.log = fleet.dir / "log" / f"{name}.log"
         self.wanted = False
         self.restarts = 0
@@ -170,7 +188,7 @@ class Fleet:
     # ---- starting
 
     def start(self):
-        for sub in ("log", "run"):
+        for sub in ("log", "run", "tmp"):
             (self.dir / sub).mkdir(parents=True, exist_ok=True)
         if not self.nbd_port:
             self.nbd_port = free_port()
@@ -209,11 +227,19 @@ class Fleet:
         if not self._own_kafka:
             return
         directory = self.dir / "kafka"
-        done = subprocess.run([KAFKA, "start", directory], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=300)
-        if done.returncode != 0:
-            raise FleetError(f"Kafka does not start:\n{done.stdout}")
-        self.kafka = (directory / "kafka.address").read_text().strip()
+        subprocess.run([KAFKA, "fetch"], stdin=subprocess.DEVNULL, check=True, timeout=900)
+        broker = self._run("kafka", [KAFKA, "run", directory])
+
+        def ready():
+            if broker.exit_codes:
+                raise FleetError(f"Kafka does not start:\n{broker.tail()}")
+            try:
+                self.kafka = (directory / "kafka.address").read_text().strip()
+            except OSError:
+                return False
+            return kafka_answers(self.kafka)
+
+        wait_for(ready, 90, f"Kafka (log: {broker.log})")
 
     def _start_redis(self):
         port_file = self.dir / "redis.port"
@@ -273,6 +299,9 @@ class Fleet:
         self.drover("topics", "apply", "--file", str(ROOT / "deploy/topics.yaml"))
 
     def _start_drover(self):
+        for program in ("drover", "drover-volume-agent", *(f"drover-{name}" for name in self.counts)):
+            if not os.access(self.bin / program, os.X_OK):
+                raise FleetError(f"{self.bin / program} is missing: cmake --preset release && cmake --build --preset release")
         self._run("volume-agent", [self.bin / "drover-volume-agent", "--config", self.conf])
         for program, section in (("scheduler", "scheduler"), ("progress-aggregator", "aggregator"), ("worker", "worker")):
             for i in range(1, self.counts[program] + 1):
@@ -296,6 +325,7 @@ class Fleet:
 
     def drover(self, *args, check=True, timeout=120, **kwargs):
         """Runs the CLI; returns the CompletedProcess with text output."""
+        kwargs.setdefault("env", clean_environment())
         done = subprocess.run([str(self.bin / "drover"), *args, "--config", str(self.conf)], text=True,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
                               **kwargs)
@@ -307,17 +337,15 @@ class Fleet:
 
     def stop(self):
         """Stops all, Drover first; leftovers are added to self.complaints."""
-        ours = [n for n in self.processes if n not in ("redis", "cloudstack")]
+        ours = [n for n in self.processes if n not in ("redis", "cloudstack", "kafka")]
         threads = [threading.Thread(target=self.processes[n].stop) for n in ours]
         for t in threads:
             t.start()
         for t in threads:
             t.join()
-        for name in ("cloudstack", "redis"):
+        for name in ("cloudstack", "redis", "kafka"):
             if name in self.processes:
                 self.processes[name].stop()
-        if self._own_kafka and (self.dir / "kafka").exists():
-            subprocess.run([KAFKA, "stop", self.dir / "kafka"], stdin=subprocess.DEVNULL, timeout=60)
         self.complaints += [f"left running: {line}" for line in self.left_running()]
 
     def left_running(self):

@@ -37,6 +37,14 @@ done
 export DROVER_CACHE=${DROVER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/drover}
 unset DROVER_CONFIG
 
+base_name() { # PATH: its last part, without the extension
+  local name; name=$(basename "$1")
+  case $name in
+    ?*.*) echo "${name%.*}" ;;
+    *) echo "$name" ;;
+  esac
+}
+
 # What is wrong with the arguments is said before anything is installed or built.
 declare -A base_names=()
 for i in "${!images[@]}"; do
@@ -45,7 +53,7 @@ for i in "${!images[@]}"; do
   [ -f "$image" ] && [ -r "$image" ] || die "--image $image: not a readable file"
   [ -s "$image" ] || die "--image $image: the file is empty"
   images[$i]=$(readlink -f "$image")
-  name=$(basename "$image")
+  name=$(base_name "$image")
   [ -z "${base_names[$name]:-}" ] || [ -z "$out" ] || die "two images are called $name: they would be one file in --out"
   base_names[$name]=1
 done
@@ -62,24 +70,35 @@ phase() { # NAME COMMAND...: runs it and notes how long it took
   "$@"
   phases+=("$(printf '%-44s %7.1f s' "$name" "$(awk "BEGIN { print ($(date +%s%N) - $start) / 1e9 }")")")
 }
+# A shell handles signals only between foreground commands: what takes long runs beside it, in a process group that a
+# signal to us ends at once.
+beside() {
+  local code=0
+  setpriv --pdeathsig TERM setsid "$@" &
+  child=$!
+  wait "$child" || code=$?
+  child=''
+  return $code
+}
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] || step() { printf '\n== %s\n' "$*"; }
 
-run=$(mktemp -d "${TMPDIR:-/var/tmp}/drover-quickstart.XXXXXX")
-fleet_pid=''
+run=$(mktemp -d "${TMPDIR:-/var/tmp}/drover-quickstart.XXXXXX") || die "${TMPDIR:-/var/tmp} cannot be written: set TMPDIR to a directory with room"
+fleet_pid='' child=''
 finish() {
   local code=$?
   trap - EXIT INT TERM HUP
+  [ -z "$child" ] || kill -- "-$child" 2>/dev/null || true
+  [ "$code" = 0 ] || keep=0 # nothing is left running after a failure
   if [ -n "$fleet_pid" ] && [ "$keep" = 0 ]; then
-    python3=/usr/bin/python3
-    $python3 deploy/fleet.py stop "$run" || code=1
-    wait "$fleet_pid" 2>/dev/null || true
+    /usr/bin/python3 deploy/fleet.py stop "$run" || code=1
+    wait "$fleet_pid" || { cat "$run/fleet.log" >&2; code=1; }
   fi
   if [ "$code" != 0 ] && [ -d "$run/log" ]; then
     local kept=$DROVER_CACHE/last-failure
     rm -rf "$kept"; mkdir -p "$DROVER_CACHE"; cp -r "$run/log" "$kept" 2>/dev/null && echo "quickstart: logs of this run: $kept" >&2
   fi
-  [ "$keep" = 1 ] && [ -n "$fleet_pid" ] && [ "$code" = 0 ] || rm -rf "$run"
+  [ "$keep" = 1 ] && [ -n "$fleet_pid" ] || rm -rf "$run"
   exit "$code"
 }
 trap finish EXIT
@@ -90,19 +109,19 @@ step "Installing what is missing"
 groups=(build run)
 [ "$boot" = 0 ] || groups+=(boot)
 phase "packages" ./deploy/install-dependencies.sh "${groups[@]}"
-phase "Kafka's jars" ./deploy/kafka/kafka.sh fetch
+phase "Kafka's jars" beside ./deploy/kafka/kafka.sh archive
 
 step "Building"
 build() {
   local log=$run/build.log
-  { [ -e build/release/build.ninja ] || cmake --preset release; } >"$log" 2>&1 &&
-    cmake --build --preset release >>"$log" 2>&1 || { grep -E 'error|Error|needs these|Debian package' "$log" | head -n 30 >&2 || tail -n 30 "$log" >&2; die "the build failed"; }
+  { [ -e build/release/build.ninja ] || beside cmake --preset release; } >"$log" 2>&1 &&
+    beside cmake --build --preset release >>"$log" 2>&1 || { grep -E 'error|Error|needs these|Debian package' "$log" | head -n 30 >&2 || tail -n 30 "$log" >&2; die "the build failed"; }
 }
 phase "build" build
 
 if [ ${#images[@]} = 0 ]; then
   step "Making a bootable Linux disk from Debian's packages"
-  phase "demonstration guest" ./deploy/guest-image.sh "$run/guest.vmdk"
+  phase "demonstration guest" beside ./deploy/guest-image.sh "$run/guest.vmdk"
   images=("$run/guest.vmdk")
 fi
 
@@ -151,9 +170,8 @@ submit() {
 }
 phase "submission" submit
 migrate() {
-  local job failed=0
-  for job in "${jobs[@]}"; do drover watch "$job" || failed=1; done
-  if [ "$failed" = 1 ]; then
+  local job
+  if ! beside drover watch "${jobs[@]}"; then
     for job in "${jobs[@]}"; do
       [ "$(redis HGET "drover:job:$job" status)" = completed ] || echo "quickstart: $job: $(redis HGET "drover:job:$job" error_message)" >&2
     done
@@ -180,9 +198,10 @@ compare() {
     volumes+=("$volume")
     rm -f "$reference"
     if [ -n "$out" ]; then
-      local name; name=$(basename "$image")
-      [ "$name" != "${name%.*}" ] && name=${name%.*}
-      cp --sparse=always "$volume" "$out/$name.raw" && truncate -s "$capacity" "$out/$name.raw"
+      local name; name=$(base_name "$image")
+      cp --sparse=always "$volume" "$out/$name.raw.part" || { rm -f "$out/$name.raw.part"; die "--out $out: cannot be written"; }
+      truncate -s "$capacity" "$out/$name.raw.part"
+      mv "$out/$name.raw.part" "$out/$name.raw"
       echo "  left in $out/$name.raw"
     fi
   done

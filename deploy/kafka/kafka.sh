@@ -3,9 +3,12 @@
 # A single Apache Kafka broker (KRaft) on loopback, for trying out and for tests.
 #
 #   kafka.sh fetch              get the broker's jars once (Maven), into the cache
-#   kafka.sh start DIR [PORT]   start it with its data in DIR; PORT 0 or none: a free one.
-#                               Writes DIR/kafka.address (host:port) and DIR/kafka.pid. Starting again on the same DIR,
-#                               also after kill -9, continues with the same data and port.
+#   kafka.sh archive            fetch, and make the class archive once that halves the broker's time to start
+#   kafka.sh start DIR [PORT]   start it in the background with its data in DIR; PORT 0 or none: a free one. Returns when
+#                               it answers. Writes DIR/kafka.address (host:port) and DIR/kafka.pid. Starting again on
+#                               the same DIR, also after kill -9, continues with the same data and port.
+#   kafka.sh run DIR [PORT]     the same in the foreground, for a supervisor
+#   kafka.sh wait DIR           wait until it answers; fails when its process ends
 #   kafka.sh stop DIR           stop it by its process id
 #
 # The cache is $DROVER_CACHE, else ${XDG_CACHE_HOME:-~/.cache}/drover.
@@ -64,20 +67,16 @@ answers() { # HOST PORT: accepts connections and answers ApiVersions (key 18, ve
     read($s, my $head, 8) == 8 or exit 1; exit((unpack("NN", $head))[1] == 7 ? 0 : 1)' "$1" "$2" 2>/dev/null
 }
 
-start() {
-  local dir=$1 port=${2:-0} controller
-  fetch
-  mkdir -p "$dir"; dir=$(cd "$dir" && pwd)
-  alive "$dir" && { echo "already running at $(cat "$dir/kafka.address")" >&2; return 0; }
+prepare() { # DIR PORT: DIR/server.properties and formatted storage, unless they are there; a clear word when the port is taken
+  local dir=$1 port=$2 ports
   if [ ! -e "$dir/server.properties" ]; then
-    local ports; mapfile -t ports < <(free_ports 2)
-    controller=${ports[1]}
+    mapfile -t ports < <(free_ports 2)
     [ "$port" != 0 ] || port=${ports[0]}
-    cat >"$dir/server.properties" <<PROPERTIES
+    cat >"$dir/server.properties.new" <<PROPERTIES
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+controller.quorum.voters=1@127.0.0.1:${ports[1]}
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:${ports[1]}
 advertised.listeners=PLAINTEXT://127.0.0.1:$port
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
@@ -98,25 +97,49 @@ message.max.bytes=1048588
 PROPERTIES
     java "${java_options[@]}" -cp "$lib/*" kafka.tools.StorageTool format --ignore-formatted \
       --cluster-id "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)" \
-      --config "$dir/server.properties" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "formatting $dir/data failed"; }
+      --config "$dir/server.properties.new" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "formatting $dir/data failed"; }
+    mv "$dir/server.properties.new" "$dir/server.properties"
   fi
-  port=$(sed -n 's#^advertised.listeners=PLAINTEXT://127.0.0.1:##p' "$dir/server.properties")
+  port=$(port_of "$dir")
   port_is_free "$port" || die "port $port on 127.0.0.1 is taken: stop what listens there, or start with another DIR and PORT"
-  local archive=$home/kafka.jsa options=("${java_options[@]}")
-  [ ! -s "$archive" ] || options+=("-XX:SharedArchiveFile=$archive")
-  # Close descriptors that a caller may hold locked (such as ours): the broker outlives this script.
-  nohup java "${options[@]}" -cp "$lib/*" kafka.Kafka "$dir/server.properties" >>"$dir/kafka.log" 2>&1 </dev/null 9>&- &
-  local pid=$! i
-  echo "$pid" >"$dir/kafka.pid"
+}
+
+port_of() { sed -n 's#^advertised.listeners=PLAINTEXT://127.0.0.1:##p' "$1/server.properties"; }
+
+run() { # DIR PORT: becomes the broker
+  local dir=$1 options=("${java_options[@]}")
+  [ ! -s "$home/kafka.jsa" ] || options+=("-XX:SharedArchiveFile=$home/kafka.jsa")
+  rm -rf "$dir/tmp"; mkdir -p "$dir/tmp"
+  echo "127.0.0.1:$(port_of "$dir")" >"$dir/kafka.address"
+  echo "$BASHPID" >"$dir/kafka.pid"
+  exec java "${options[@]}" "-Djava.io.tmpdir=$dir/tmp" -cp "$lib/*" kafka.Kafka "$dir/server.properties"
+}
+
+wait_ready() { # DIR
+  local dir=$1 i pid
   for ((i = 0; i < 600; i++)); do
-    if answers 127.0.0.1 "$port"; then
-      echo "127.0.0.1:$port" >"$dir/kafka.address"
-      return 0
+    pid=$(cat "$dir/kafka.pid" 2>/dev/null || true)
+    if [ -n "$pid" ]; then
+      ! answers 127.0.0.1 "$(port_of "$dir")" || return 0
+      kill -0 "$pid" 2>/dev/null || { tail -n 20 "$dir/kafka.log" >&2 2>/dev/null || true; die "the broker ended; its log: $dir/kafka.log"; }
     fi
-    kill -0 "$pid" 2>/dev/null || { tail -n 20 "$dir/kafka.log" >&2; die "the broker ended; its log: $dir/kafka.log"; }
     sleep 0.1
   done
   die "the broker did not answer within 60 s; its log: $dir/kafka.log"
+}
+
+start() { # DIR PORT
+  local dir=$1
+  alive "$dir" && { echo "already running at $(cat "$dir/kafka.address")" >&2; return 0; }
+  prepare "$dir" "$2"
+  rm -f "$dir/kafka.pid"
+  # It outlives this script and whoever called it: no terminal, no descriptors of theirs.
+  ( trap '' HUP; run "$dir" ) >>"$dir/kafka.log" 2>&1 </dev/null 9>&- &
+  wait_ready "$dir"
+}
+
+directory() { # DIR: made, and absolute
+  mkdir -p "$1" && cd "$1" && pwd
 }
 
 # An archive of loaded classes makes the broker start in half the time. A JVM writes it when it ends, so it is made once
@@ -126,7 +149,7 @@ archive() {
   [ -s "$home/kafka.jsa" ] && return 0
   local dir; dir=$(mktemp -d /tmp/drover-kafka-archive.XXXXXX)
   java_options+=("-XX:ArchiveClassesAtExit=$home/kafka.jsa.new")
-  ( start "$dir" ) && stop "$dir" 60
+  ( start "$dir" 0 ) && stop "$dir" 60
   rm -rf "$dir"
   if [ -s "$home/kafka.jsa.new" ]; then mv "$home/kafka.jsa.new" "$home/kafka.jsa"; fi
 }
@@ -146,10 +169,23 @@ stop() { # DIR [SECONDS]
 }
 
 case ${1:-} in
-  fetch) fetch ;;
-  archive) archive ;;
-  start) [ $# -ge 2 ] || die "usage: kafka.sh start DIR [PORT]"; start "$2" "${3:-0}" ;;
-  stop) [ $# -ge 2 ] || die "usage: kafka.sh stop DIR"; stop "$2" ;;
-  -h|--help) sed -n '3,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
-  *) die "usage: kafka.sh fetch | archive | start DIR [PORT] | stop DIR" ;;
+  fetch | archive) "$1" ;;
+  start | run | wait | stop)
+    [ $# -ge 2 ] || die "usage: kafka.sh $1 DIR"
+    case $1 in
+      stop) stop "$2" ;;
+      wait) wait_ready "$(directory "$2")" ;;
+      *)
+        dir=$(directory "$2")
+        fetch
+        if [ "$1" = start ]; then
+          start "$dir" "${3:-0}"
+        else
+          rm -f "$dir/kafka.pid"
+          prepare "$dir" "${3:-0}"
+          run "$dir"
+        fi ;;
+    esac ;;
+  -h | --help) sed -n '3,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+  *) die "usage: kafka.sh fetch | archive | start DIR [PORT] | run DIR [PORT] | wait DIR | stop DIR" ;;
 esac

@@ -26,9 +26,9 @@ def check_running(fleet, disks, job):
     failover = view(fleet).hgetall(f"drover:failover:{job}")
     assert failover["status"] == "completed", failover
     state = cloud(fleet)
-    vm = state["vms"][failover["vm_id"]]
+    vm = state["vms"][failover["destination_vm_id"]]
     assert vm["state"] == "Running" and vm["name"] == f"vm-{job}"
-    boot = json.loads((fleet.dir / "cloudstack/vms" / failover["vm_id"] / "boot.json").read_text())
+    boot = json.loads((fleet.dir / "cloudstack/vms" / failover["destination_vm_id"] / "boot.json").read_text())
     ours = [view(fleet).hget(f"drover:disk:{job}:disk{i}", "volume_id") for i in range(len(disks))]
     booted = [v["id"] for v in boot["volumes"]]
     assert booted == ours, (booted, ours)
@@ -52,7 +52,7 @@ def test_migration_with_failover(fleet, disks):
 def test_failover_later(fleet, disks):
     submit(fleet, disks[:2], "later")
     wait_job(fleet, "later")
-    assert not view(fleet).hgetall("drover:failover:later").get("vm_id")
+    assert not view(fleet).hgetall("drover:failover:later").get("destination_vm_id")
     fleet.drover("failover", "live", "later")
     wait_for(lambda: view(fleet).hget("drover:failover:later", "status") == "completed", 60, "The failover")
     wait_job(fleet, "later")
@@ -80,7 +80,7 @@ def test_failover_survives_the_agent(fleet, disks):
 def test_cleanup_takes_all_of_it_away(fleet, disks):
     submit(fleet, disks, "cleaned", "--failover")
     wait_job(fleet, "cleaned")
-    vm = view(fleet).hget("drover:failover:cleaned", "vm_id")
+    vm = view(fleet).hget("drover:failover:cleaned", "destination_vm_id")
     fleet.drover("cleanup", "cleaned")
     wait_for(lambda: job_hash(fleet, "cleaned").get("ledger_entries") == "0", 60, "An empty ledger")
     nothing_left(fleet)

@@ -82,20 +82,19 @@ def test_one_job_for_one_id(fleet, raw):
     assert view(fleet).hget("drover:job:twice", "name") == "web01"
 
 
-def test_the_examples_of_the_documentation(fleet, raw, tmp_path):
-    environment = {"PATH": "/usr/bin:/bin", "DROVER_BROKERS": fleet.kafka}
-    examples = ROOT / "docs/examples"
-    submit = subprocess.run(["/usr/bin/python3", str(examples / "submit_job.py"), "--brokers", fleet.kafka, "--prefix",
-                             fleet.topic_prefix, "--job-id", "external", "--name", "web01", str(raw)],
-                            text=True, capture_output=True, timeout=60, env=environment)
-    assert submit.returncode == 0, submit.stderr
-    assert "external" in submit.stdout
-    watch = subprocess.run(["/usr/bin/python3", str(examples / "watch_progress.py"), "--redis",
-                            f"127.0.0.1:{fleet.redis_port}", "external"], text=True, capture_output=True, timeout=90,
-                           env=environment)
-    assert watch.returncode == 0, watch.stdout + watch.stderr
-    assert "completed" in watch.stdout.lower()
-    wait_job(fleet, "external")
+def test_the_examples_of_the_documentation(fleet, pb, work, raw):
+    """A job of an external producer, followed by an external reader of Redis."""
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(work / "python"),
+                   "DROVER_KAFKA_TOPIC_PREFIX": fleet.topic_prefix}
+
+    def run(script, *arguments):
+        done = subprocess.run([ROOT / "docs/examples" / script, *arguments], text=True, capture_output=True, timeout=90,
+                              env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert run("submit_job.py", fleet.kafka, "external", "web01", raw) == "external\n"
+    assert "completed Completed 100.00 %" in run("watch_progress.py", f"127.0.0.1:{fleet.redis_port}", "external")
     assert same_content(raw, volume_path(fleet, "external")) is None
 
 
