@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "volume-agent/operations/look.h"
+
+#include <string.h>
+
+#include "lib/base/error.h"
+#include "lib/base/ids.h"
+#include "volume-agent/operations/call.h"
+
+#define POLL_MS 150
+
+/* The array of a list command's answer, a new reference; an empty list is {}. */
+static json_t *list(const DroverOpContext *context, const char *command, const char *member,
+                    const char *const *parameters, DroverCloudFailure *failure, GError **error)
+{
+    json_t *answer = drover_cloudstack_call(context->cloud, command, 0, parameters, failure, error);
+    if (!answer)
+        return NULL;
+    json_t *array = json_object_get(answer, member);
+    array = json_is_array(array) ? json_incref(array) : json_array();
+    json_decref(answer);
+    return array;
+}
+
+static bool is_one_of(const char *text, const char *const *words)
+{
+    return g_strv_contains(words, text);
+}
+
+/* By id, until its state is none of BETWEEN; one of GONE counts as gone. */
+static bool look(const DroverOpContext *context, const char *command, const char *member, const char *id,
+                 const char *const *between, const char *const *gone, json_t **object, GError **error)
+{
+    const char *const parameters[] = {"id", id, "listall", "true", NULL};
+    int64_t deadline_ms = drover_boottime_ms() + context->job_timeout_ms;
+    *object = NULL;
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        DroverCloudFailure failure;
+        json_t *array = list(context, command, member, parameters, &failure, &why);
+        if (!array && failure.error_code == 431) /* an id that it does not know */
+            return true;
+        if (!array) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return false;
+        }
+        json_t *found = json_array_get(array, 0);
+        const char *state = drover_json_text(found, "state");
+        bool waits = found && is_one_of(state, between);
+        bool is_gone = !found || is_one_of(state, gone);
+        if (waits && drover_boottime_ms() > deadline_ms) {
+            drover_fail(error, DROVER_ERROR_RETRYABLE, "%s has been %s for %" G_GINT64_FORMAT " s", id, state,
+                        context->job_timeout_ms / 1000);
+            json_decref(array);
+            return false;
+        }
+        if (!waits) {
+            *object = is_gone ? NULL : json_incref(found);
+            json_decref(array);
+            return true;
+        }
+        json_decref(array);
+        if (!drover_op_sleep(context, POLL_MS, error))
+            return false;
+    }
+}
+
+bool drover_look_volume(const DroverOpContext *context, const char *volume_id, json_t **object, GError **error)
+{
+    static const char *const between[] = {"Attaching", "Creating", "Migrating", "Snapshotting", "Resizing", "Expunging", NULL};
+    static const char *const gone[] = {"Expunged", "Destroy", NULL};
+    return look(context, "listVolumes", "volume", volume_id, between, gone, object, error);
+}
+
+bool drover_look_vm(const DroverOpContext *context, const char *vm_id, json_t **object, GError **error)
+{
+    static const char *const between[] = {"Starting", "Stopping", "Migrating", "Expunging", NULL};
+    static const char *const gone[] = {"Expunged", NULL};
+    return look(context, "listVirtualMachines", "virtualmachine", vm_id, between, gone, object, error);
+}
+
+json_t *drover_look_volumes_of(const DroverOpContext *context, const char *vm_id, GError **error)
+{
+    const char *const parameters[] = {"virtualmachineid", vm_id, "listall", "true", NULL};
+    return list(context, "listVolumes", "volume", parameters, NULL, error);
+}
+
+bool drover_look_until_idle(const DroverOpContext *context, const char *object_id, GError **error)
+{
+    static const char *const parameters[] = {"listall", "true", NULL};
+    int64_t deadline_ms = drover_boottime_ms() + context->job_timeout_ms;
+    for (;;) {
+        json_t *jobs = list(context, "listAsyncJobs", "asyncjobs", parameters, NULL, error);
+        if (!jobs)
+            return false;
+        bool busy = false;
+        size_t i;
+        json_t *job;
+        json_array_foreach(jobs, i, job)
+            busy = busy || (json_integer_value(json_object_get(job, "jobstatus")) == 0 &&
+                            strcmp(drover_json_text(job, "jobinstanceid"), object_id) == 0);
+        json_decref(jobs);
+        if (!busy)
+            return true;
+        if (drover_boottime_ms() > deadline_ms)
+            return drover_fail(error, DROVER_ERROR_RETRYABLE, "CloudStack has been working on %s for %" G_GINT64_FORMAT " s",
+                               object_id, context->job_timeout_ms / 1000);
+        if (!drover_op_sleep(context, POLL_MS, error))
+            return false;
+    }
+}
+
+/* ---- names ---------------------------------------------------------------------------------------------------- */
+
+/* The entry of ARRAY whose id or name is WANTED; borrowed. With WANTED empty the first that SUITS (NULL: any). */
+static json_t *pick(json_t *array, const char *wanted, bool (*suits)(json_t *))
+{
+    size_t i;
+    json_t *entry;
+    json_array_foreach(array, i, entry) {
+        if (*wanted ? strcmp(drover_json_text(entry, "id"), wanted) == 0 || strcmp(drover_json_text(entry, "name"), wanted) == 0
+                    : !suits || suits(entry))
+            return entry;
+    }
+    return NULL;
+}
+
+static char *missing(const char *what, const char *code, const char *wanted, GError **error)
+{
+    if (*wanted)
+        drover_fail(error, DROVER_ERROR_PERMANENT, "%s: CloudStack has no %s '%s' that this agent may use", code, what, wanted);
+    else
+        drover_fail(error, DROVER_ERROR_PERMANENT, "%s: CloudStack has no %s that suits; name one in the job or the agent's configuration",
+                    code, what);
+    return NULL;
+}
+
+static const char *first_of(const char *wanted, const char *fallback)
+{
+    return wanted && *wanted ? wanted : fallback ? fallback : "";
+}
+
+char *drover_look_zone(const DroverOpContext *context, const char *wanted, GError **error)
+{
+    if (!wanted || !*wanted) {
+        json_t *vm = NULL;
+        if (!drover_look_vm(context, context->appliance_vm_id, &vm, error))
+            return NULL;
+        char *zone = vm ? g_strdup(drover_json_text(vm, "zoneid")) : NULL;
+        json_decref(vm);
+        if (!zone)
+            drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-APPLIANCE: CloudStack knows no VM %s: is [agent] appliance-vm-id right?",
+                        context->appliance_vm_id);
+        return zone;
+    }
+    json_t *zones = list(context, "listZones", "zone", NULL, NULL, error);
+    if (!zones)
+        return NULL;
+    json_t *zone = pick(zones, wanted, NULL);
+    char *id = zone ? g_strdup(drover_json_text(zone, "id")) : missing("zone", "DRV-TARGET-ZONE", wanted, error);
+    json_decref(zones);
+    return id;
+}
+
+/* An offering with storage tags lands on special pools: never taken unasked. */
+static bool is_plain_custom_disk(json_t *offering)
+{
+    return json_is_true(json_object_get(offering, "iscustomized")) && !*drover_json_text(offering, "tags") &&
+           !json_is_true(json_object_get(offering, "iscustomizediops"));
+}
+
+char *drover_look_disk_offering(const DroverOpContext *context, const char *wanted, bool *custom_size,
+                                uint64_t *size_bytes, GError **error)
+{
+    static const char *const parameters[] = {"listall", "true", NULL};
+    wanted = first_of(wanted, context->default_disk_offering);
+    json_t *offerings = list(context, "listDiskOfferings", "diskoffering", parameters, NULL, error);
+    if (!offerings)
+        return NULL;
+    json_t *offering = pick(offerings, wanted, is_plain_custom_disk);
+    char *id = offering ? g_strdup(drover_json_text(offering, "id"))
+                        : missing("disk offering", "DRV-TARGET-DISK-OFFERING", wanted, error);
+    if (offering) {
+        *custom_size = json_is_true(json_object_get(offering, "iscustomized"));
+        *size_bytes = (uint64_t)json_integer_value(json_object_get(offering, "disksize")) << 30;
+    }
+    json_decref(offerings);
+    return id;
+}
+
+static bool is_plain_compute(json_t *offering)
+{
+    return !json_is_true(json_object_get(offering, "iscustomized")) && !json_is_true(json_object_get(offering, "issystem")) &&
+           !*drover_json_text(offering, "hosttags");
+}
+
+char *drover_look_service_offering(const DroverOpContext *context, const char *wanted, GError **error)
+{
+    static const char *const parameters[] = {"listall", "true", NULL};
+    wanted = first_of(wanted, context->default_service_offering);
+    json_t *offerings = list(context, "listServiceOfferings", "serviceoffering", parameters, NULL, error);
+    if (!offerings)
+        return NULL;
+    json_t *offering = pick(offerings, wanted, is_plain_compute);
+    char *id = offering ? g_strdup(drover_json_text(offering, "id"))
+                        : missing("service offering", "DRV-TARGET-SERVICE-OFFERING", wanted, error);
+    json_decref(offerings);
+    return id;
+}
+
+static bool is_ready_template(json_t *template)
+{
+    return json_is_true(json_object_get(template, "isready")) &&
+           strcmp(drover_json_text(template, "templatetype"), "SYSTEM") != 0;
+}
+
+char *drover_look_template(const DroverOpContext *context, const char *wanted, const char *zone_id, GError **error)
+{
+    const char *const parameters[] = {"templatefilter", "executable", "zoneid", zone_id, "listall", "true", NULL};
+    wanted = first_of(wanted, context->default_template);
+    json_t *templates = list(context, "listTemplates", "template", parameters, NULL, error);
+    if (!templates)
+        return NULL;
+    json_t *template = pick(templates, wanted, is_ready_template);
+    char *id = template ? g_strdup(drover_json_text(template, "id"))
+                        : missing("template", "DRV-TARGET-TEMPLATE", wanted, error);
+    json_decref(templates);
+    return id;
+}
+
+char *drover_look_networks(const DroverOpContext *context, char *const *wanted, size_t n, const char *zone_id,
+                           GError **error)
+{
+    const char *const parameters[] = {"zoneid", zone_id, "listall", "true", NULL};
+    json_t *networks = list(context, "listNetworks", "network", parameters, NULL, error);
+    if (!networks)
+        return NULL;
+    size_t n_defaults = g_strv_length((char **)context->default_networks);
+    const char *const *names = n ? (const char *const *)wanted : context->default_networks;
+    size_t n_names = n ? n : n_defaults;
+    g_autoptr(GString) ids = g_string_new(NULL);
+    bool ok = true;
+    for (size_t i = 0; ok && i < MAX(n_names, 1); i++) {
+        const char *name = i < n_names ? names[i] : "";
+        json_t *network = pick(networks, name, NULL);
+        ok = network != NULL;
+        if (ok)
+            g_string_append_printf(ids, "%s%s", ids->len ? "," : "", drover_json_text(network, "id"));
+        else
+            missing("network", "DRV-TARGET-NETWORK", name, error);
+    }
+    json_decref(networks);
+    return ok ? g_string_free(g_steal_pointer(&ids), FALSE) : NULL;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Asking CloudStack how things are: volumes, VMs, and the offerings, templates and networks that a name stands for. */
+#ifndef DROVER_VOLUME_AGENT_OPERATIONS_LOOK_H
+#define DROVER_VOLUME_AGENT_OPERATIONS_LOOK_H
+
+#include "volume-agent/operations/context.h"
+
+/*
+ * Volume or VM by id. *OBJECT is a new reference, or NULL when it is gone (unknown, destroyed, expunged). Waits while it is
+ * between two states (Attaching, Starting, …). False: could not be asked.
+ */
+bool drover_look_volume(const DroverOpContext *context, const char *volume_id, json_t **object, GError **error);
+bool drover_look_vm(const DroverOpContext *context, const char *vm_id, json_t **object, GError **error);
+
+/* All volumes attached to VM_ID, as a new JSON array. */
+json_t *drover_look_volumes_of(const DroverOpContext *context, const char *vm_id, GError **error);
+
+/* Waits until no async job of CloudStack works on OBJECT_ID. */
+bool drover_look_until_idle(const DroverOpContext *context, const char *object_id, GError **error);
+
+/* What a name in a request stands for: WANTED is an id or an exact name; "" takes FALLBACK, and that "" the first one that
+ * suits. The id is newly allocated; NULL with a PERMANENT error that names what is missing. */
+char *drover_look_zone(const DroverOpContext *context, const char *wanted, GError **error);
+/* *CUSTOM_SIZE: the offering wants a size in the request; else *SIZE_BYTES is its own. */
+char *drover_look_disk_offering(const DroverOpContext *context, const char *wanted, bool *custom_size,
+                                uint64_t *size_bytes, GError **error);
+char *drover_look_service_offering(const DroverOpContext *context, const char *wanted, GError **error);
+char *drover_look_template(const DroverOpContext *context, const char *wanted, const char *zone_id, GError **error);
+/* Ids joined by commas. */
+char *drover_look_networks(const DroverOpContext *context, char *const *wanted, size_t n, const char *zone_id,
+                           GError **error);
+
+#endif

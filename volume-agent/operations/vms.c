@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "volume-agent/operations/operations.h"
+
+#include <string.h>
+
+#include "lib/base/error.h"
+#include "lib/base/log.h"
+#include "volume-agent/operations/call.h"
+#include "volume-agent/operations/look.h"
+
+static bool vm_must_exist(const DroverOpContext *context, const char *vm_id, json_t **vm, GError **error)
+{
+    if (!drover_look_vm(context, vm_id, vm, error))
+        return false;
+    if (*vm && strcmp(drover_json_text(*vm, "state"), "Destroyed") == 0)
+        g_clear_pointer(vm, json_decref);
+    return *vm || drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VM-MISSING: CloudStack has no VM %s", vm_id);
+}
+
+static void note_vm(DroverOperation *operation, const json_t *vm)
+{
+    drover_set_text(&operation->result.vm_id, drover_json_text(vm, "id"));
+    drover_set_text(&operation->result.vm_state, drover_json_text(vm, "state"));
+}
+
+/* ---- deploy --------------------------------------------------------------------------------------------------- */
+
+static void add(GPtrArray *parameters, const char *name, const char *value)
+{
+    g_ptr_array_add(parameters, g_strdup(name));
+    g_ptr_array_add(parameters, g_strdup(value));
+}
+
+static bool send_deploy(const DroverOpContext *context, DroverOperation *operation, const Drover__V1__DeployVm *asked,
+                        GError **error)
+{
+    static Drover__V1__TargetSpec nothing = DROVER__V1__TARGET_SPEC__INIT;
+    const Drover__V1__TargetSpec *target = asked->target ? asked->target : &nothing;
+    g_autofree char *zone = drover_look_zone(context, target->zone, error);
+    g_autofree char *offering = zone ? drover_look_service_offering(context, target->service_offering, error) : NULL;
+    g_autofree char *template = offering ? drover_look_template(context, target->template_id, zone, error) : NULL;
+    g_autofree char *networks =
+        template ? drover_look_networks(context, target->network_ids, target->n_network_ids, zone, error) : NULL;
+    if (!networks)
+        return false;
+    g_autoptr(GPtrArray) parameters = g_ptr_array_new_with_free_func(g_free);
+    add(parameters, "name", asked->name);
+    add(parameters, "displayname", asked->name);
+    add(parameters, "zoneid", zone);
+    add(parameters, "serviceofferingid", offering);
+    add(parameters, "templateid", template);
+    add(parameters, "networkids", networks);
+    add(parameters, "customid", asked->custom_id);
+    add(parameters, "startvm", "false");
+    if (*target->boot_type) {
+        add(parameters, "boottype", target->boot_type);
+        add(parameters, "bootmode", *target->boot_mode ? target->boot_mode : "LEGACY");
+    }
+    for (size_t i = 0; i < target->n_details; i++) {
+        g_autofree char *name = g_strdup_printf("details[0].%s", target->details[i]->key);
+        add(parameters, name, target->details[i]->value);
+    }
+    g_ptr_array_add(parameters, NULL);
+    return drover_op_call(context, operation, "deployVirtualMachine", (const char *const *)parameters->pdata, NULL, error);
+}
+
+bool drover_op_deploy_vm(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    const Drover__V1__DeployVm *asked = operation->asked->deploy_vm;
+    if (!*asked->custom_id)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "deploy-vm without custom_id");
+    json_t *vm = NULL;
+    if (!drover_look_vm(context, asked->custom_id, &vm, error))
+        return false;
+    operation->result.already_done = vm != NULL;
+    if (!vm) {
+        /* Known before it exists: a deployment that fails leaves a VM in Error behind, which must be found again. */
+        drover_set_text(&operation->result.vm_id, asked->custom_id);
+        if (!send_deploy(context, operation, asked, error) || !vm_must_exist(context, asked->custom_id, &vm, error))
+            return false;
+    }
+    note_vm(operation, vm);
+    json_decref(vm);
+    if (strcmp(operation->result.vm_state, "Error") == 0)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VM-ERROR: the deployment of VM %s failed and left it in Error",
+                           asked->custom_id);
+    return true;
+}
+
+/* ---- disks ---------------------------------------------------------------------------------------------------- */
+
+/* The ROOT volume of VM_ID; *ROOT is a new reference or NULL. */
+static bool find_root(const DroverOpContext *context, const char *vm_id, json_t **root, GError **error)
+{
+    json_t *volumes = drover_look_volumes_of(context, vm_id, error);
+    if (!volumes)
+        return false;
+    size_t i;
+    json_t *volume;
+    *root = NULL;
+    json_array_foreach(volumes, i, volume)
+        if (strcmp(drover_json_text(volume, "type"), "ROOT") == 0)
+            *root = json_incref(volume);
+    json_decref(volumes);
+    return true;
+}
+
+static bool attach(const DroverOpContext *context, DroverOperation *operation, const char *volume_id, const char *vm_id,
+                   uint32_t device_id, GError **error)
+{
+    json_t *volume = NULL;
+    if (!drover_look_volume(context, volume_id, &volume, error))
+        return false;
+    if (!volume)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-MISSING: CloudStack has no volume %s", volume_id);
+    g_autofree char *where = g_strdup(drover_json_text(volume, "virtualmachineid"));
+    json_int_t slot = json_integer_value(json_object_get(volume, "deviceid"));
+    json_decref(volume);
+    if (*where && strcmp(where, vm_id) != 0)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-ELSEWHERE: volume %s is attached to VM %s", volume_id, where);
+    if (*where && slot == device_id)
+        return true;
+    if (*where && !drover_op_take_off(context, operation, volume_id, error))
+        return false;
+    g_autofree char *device = g_strdup_printf("%u", device_id);
+    const char *const parameters[] = {"id", volume_id, "virtualmachineid", vm_id, "deviceid", device, NULL};
+    return drover_op_call(context, operation, "attachVolume", parameters, NULL, error);
+}
+
+bool drover_op_swap_root(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    const Drover__V1__SwapRoot *asked = operation->asked->swap_root;
+    json_t *vm = NULL, *root = NULL;
+    if (!vm_must_exist(context, asked->vm_id, &vm, error))
+        return false;
+    note_vm(operation, vm);
+    json_decref(vm);
+    if (!find_root(context, asked->vm_id, &root, error))
+        return false;
+    g_autofree char *present = g_strdup(root ? drover_json_text(root, "id") : "");
+    json_decref(root);
+    bool ours = strcmp(present, asked->volume_id) == 0;
+    if (!ours && strcmp(operation->result.vm_state, "Stopped") != 0)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VM-RUNNING: VM %s is %s; its root disk can be swapped only while it is Stopped",
+                           asked->vm_id, operation->result.vm_state);
+    if (*present && !ours) {
+        /* Journalled with the intent of the detach: once detached it is a data disk like any other. */
+        drover_set_text(&operation->result.old_root_volume_id, present);
+        const char *const parameters[] = {"id", present, NULL};
+        if (!drover_op_call(context, operation, "detachVolume", parameters, NULL, error))
+            return false;
+    }
+    if (!ours && !attach(context, operation, asked->volume_id, asked->vm_id, 0, error))
+        return false;
+    operation->result.already_done = ours;
+    drover_set_text(&operation->result.volume_id, asked->volume_id);
+    const char *old = operation->result.old_root_volume_id;
+    if (!old || !*old || strcmp(old, asked->volume_id) == 0)
+        return true;
+    json_t *left = NULL;
+    if (!drover_look_volume(context, old, &left, error))
+        return false;
+    bool attached = left && *drover_json_text(left, "virtualmachineid");
+    bool exists = left != NULL;
+    json_decref(left);
+    if (attached)
+        return drover_fail(error, DROVER_ERROR_RETRYABLE, "The old root disk %s is attached again", old);
+    const char *const parameters[] = {"id", old, NULL};
+    return !exists || drover_op_call(context, operation, "deleteVolume", parameters, NULL, error);
+}
+
+bool drover_op_attach_to_vm(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    const Drover__V1__AttachToVm *asked = operation->asked->attach_to_vm;
+    json_t *vm = NULL;
+    if (!vm_must_exist(context, asked->vm_id, &vm, error))
+        return false;
+    note_vm(operation, vm);
+    json_decref(vm);
+    drover_set_text(&operation->result.volume_id, asked->volume_id);
+    return attach(context, operation, asked->volume_id, asked->vm_id, asked->device_id, error);
+}
+
+/* ---- power ---------------------------------------------------------------------------------------------------- */
+
+static bool bring_to(const DroverOpContext *context, DroverOperation *operation, const char *vm_id, const char *state,
+                     const char *command, const char *const *parameters, GError **error)
+{
+    json_t *vm = NULL;
+    if (!vm_must_exist(context, vm_id, &vm, error))
+        return false;
+    note_vm(operation, vm);
+    json_decref(vm);
+    operation->result.already_done = strcmp(operation->result.vm_state, state) == 0;
+    if (operation->result.already_done)
+        return true;
+    if (!drover_op_call(context, operation, command, parameters, NULL, error) ||
+        !vm_must_exist(context, vm_id, &vm, error))
+        return false;
+    note_vm(operation, vm);
+    json_decref(vm);
+    return strcmp(operation->result.vm_state, state) == 0 ||
+           drover_fail(error, DROVER_ERROR_RETRYABLE, "VM %s is %s after %s", vm_id, operation->result.vm_state, command);
+}
+
+bool drover_op_start_vm(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    const char *id = operation->asked->start_vm->vm_id;
+    const char *const parameters[] = {"id", id, NULL};
+    return bring_to(context, operation, id, "Running", "startVirtualMachine", parameters, error);
+}
+
+bool drover_op_stop_vm(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    const Drover__V1__StopVm *asked = operation->asked->stop_vm;
+    const char *const parameters[] = {"id", asked->vm_id, "forced", asked->forced ? "true" : "", NULL};
+    return bring_to(context, operation, asked->vm_id, "Stopped", "stopVirtualMachine", parameters, error);
+}
+
+/* Volumes that are not the VM's own: all data disks, and a root disk that came from no template (it was swapped in).
+ * Expunging the VM would take the latter with it. */
+static bool take_foreign_volumes_off(const DroverOpContext *context, DroverOperation *operation, const char *vm_id,
+                                     GError **error)
+{
+    json_t *volumes = drover_look_volumes_of(context, vm_id, error);
+    if (!volumes)
+        return false;
+    size_t i;
+    json_t *volume;
+    bool ok = true;
+    json_array_foreach(volumes, i, volume) {
+        bool own = strcmp(drover_json_text(volume, "type"), "ROOT") == 0 && *drover_json_text(volume, "templateid");
+        if (ok && !own)
+            ok = drover_op_take_off(context, operation, drover_json_text(volume, "id"), error);
+    }
+    json_decref(volumes);
+    return ok;
+}
+
+bool drover_op_destroy_vm(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    const char *id = operation->asked->destroy_vm->vm_id;
+    json_t *vm = NULL;
+    if (!drover_look_vm(context, id, &vm, error))
+        return false;
+    drover_set_text(&operation->result.vm_id, id);
+    operation->result.already_done = !vm;
+    if (!vm)
+        return true;
+    g_autofree char *state = g_strdup(drover_json_text(vm, "state"));
+    json_decref(vm);
+    if (strcmp(state, "Running") == 0) {
+        const char *const stop[] = {"id", id, "forced", "true", NULL};
+        if (!drover_op_call(context, operation, "stopVirtualMachine", stop, NULL, error))
+            return false;
+    }
+    if (!take_foreign_volumes_off(context, operation, id, error))
+        return false;
+    const char *const destroy[] = {"id", id, "expunge", "true", NULL};
+    if (!drover_op_call(context, operation, "destroyVirtualMachine", destroy, NULL, error) ||
+        !drover_look_vm(context, id, &vm, error))
+        return false;
+    bool gone = !vm;
+    json_decref(vm);
+    return gone || drover_fail(error, DROVER_ERROR_RETRYABLE, "VM %s is still there after its destruction", id);
+}
+
+bool drover_op_run(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    static const struct {
+        Drover__V1__VolumeOperation__OperationCase kind;
+        DroverOpFunc run;
+    } table[] = {
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_CREATE_VOLUME, drover_op_create_volume},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_VOLUME, drover_op_attach_volume},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_DETACH_VOLUME, drover_op_detach_volume},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_DELETE_VOLUME, drover_op_delete_volume},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_OPEN_EXPORT, drover_op_open_export},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_CLOSE_EXPORT, drover_op_close_export},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_DEPLOY_VM, drover_op_deploy_vm},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_SWAP_ROOT, drover_op_swap_root},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_TO_VM, drover_op_attach_to_vm},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_START_VM, drover_op_start_vm},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_STOP_VM, drover_op_stop_vm},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_DESTROY_VM, drover_op_destroy_vm},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
+        if (table[i].kind == operation->asked->operation_case)
+            return table[i].run(context, operation, error);
+    return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-OPERATION-UNKNOWN: this agent does not know the operation %s; is it older than the scheduler?",
+                       operation->asked->operation_id);
+}
