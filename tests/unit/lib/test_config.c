@@ -29,12 +29,14 @@ static DroverConfig *parse(const char *line, char ***rest, GError **error)
 {
     const DroverOption *const tables[] = {table, NULL};
     g_autofree char *full = g_strconcat("test", *line ? "|" : "", line, NULL);
-    char **argv = g_strsplit(full, "|", -1);
-    int argc = (int)g_strv_length(argv);
+    g_auto(GStrv) words = g_strsplit(full, "|", -1);
+    int argc = (int)g_strv_length(words);
+    g_autofree char **vector = g_memdup2(words, ((size_t)argc + 1) * sizeof(*words)); /* flags are cut out of it */
+    char **argv = vector;
     DroverConfig *config = drover_config_parse("test", "", "A test.", tables, &argc, &argv, error);
     if (rest)
         *rest = g_strdupv(argv);
-    return config; /* argv is left to the process: flags were cut out of it */
+    return config;
 }
 
 static char *write_file(const char *text)
