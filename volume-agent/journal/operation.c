@@ -86,6 +86,60 @@ const char *drover_operation_kind(const DroverOperation *operation)
     }
 }
 
+const char *drover_operation_volume_id(const DroverOperation *operation)
+{
+    const Drover__V1__VolumeOperation *o = operation->asked;
+    switch (o->operation_case) {
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CREATE_VOLUME:
+        return o->create_volume->custom_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_VOLUME:
+        return o->attach_volume->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DETACH_VOLUME:
+        return o->detach_volume->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DELETE_VOLUME:
+        return o->delete_volume->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_OPEN_EXPORT:
+        return o->open_export->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CLOSE_EXPORT:
+        return o->close_export->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_SWAP_ROOT:
+        return o->swap_root->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_TO_VM:
+        return o->attach_to_vm->volume_id;
+    default:
+        return "";
+    }
+}
+
+const char *drover_operation_vm_id(const DroverOperation *operation)
+{
+    const Drover__V1__VolumeOperation *o = operation->asked;
+    switch (o->operation_case) {
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DEPLOY_VM:
+        return o->deploy_vm->custom_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_SWAP_ROOT:
+        return o->swap_root->vm_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_TO_VM:
+        return o->attach_to_vm->vm_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_START_VM:
+        return o->start_vm->vm_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_STOP_VM:
+        return o->stop_vm->vm_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DESTROY_VM:
+        return o->destroy_vm->vm_id;
+    default:
+        return "";
+    }
+}
+
+bool drover_operation_uses_appliance(const DroverOperation *operation)
+{
+    Drover__V1__VolumeOperation__OperationCase kind = operation->asked->operation_case;
+    return kind == DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_VOLUME ||
+           kind == DROVER__V1__VOLUME_OPERATION__OPERATION_DETACH_VOLUME ||
+           kind == DROVER__V1__VOLUME_OPERATION__OPERATION_DELETE_VOLUME;
+}
+
 static GBytes *pack(const ProtobufCMessage *message)
 {
     size_t len = protobuf_c_message_get_packed_size(message);

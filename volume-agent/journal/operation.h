@@ -56,6 +56,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverOperation, drover_operation_free)
 bool drover_operation_is_ended(const DroverOperation *operation); /* DONE or FAILED */
 const char *drover_operation_kind(const DroverOperation *operation); /* "create-volume", ...; "unknown" */
 
+/* The volume and the VM that it works on; "" when there is none, or none yet. Owned by OPERATION. */
+const char *drover_operation_volume_id(const DroverOperation *operation);
+const char *drover_operation_vm_id(const DroverOperation *operation);
+/* It plugs into or unplugs from the appliance. */
+bool drover_operation_uses_appliance(const DroverOperation *operation);
+
 /* Replaces *FIELD by a copy of VALUE. */
 void drover_set_text(char **field, const char *value);
 

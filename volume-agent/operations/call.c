@@ -4,6 +4,7 @@
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
+#include "volume-agent/operations/look.h"
 
 #define FIRST_POLL_MS 100
 #define LONGEST_POLL_MS 2000
@@ -121,7 +122,13 @@ static bool wait_out_intent(const DroverOpContext *context, const DroverOperatio
         drover_info("operation.wait_out", "Waiting until a call of an earlier life can have no effect any more",
                     F_S("operation_id", operation->asked->operation_id), F_S("command", operation->command),
                     F_I("ms", left_ms));
-    return drover_op_sleep(context, left_ms, error);
+    if (!drover_op_sleep(context, left_ms, error))
+        return false;
+    /* It may have been accepted and wait its turn. */
+    const char *volume = drover_operation_volume_id(operation), *vm = drover_operation_vm_id(operation);
+    return (!*volume || drover_look_until_idle(context, volume, error)) &&
+           (!*vm || drover_look_until_idle(context, vm, error)) &&
+           (!drover_operation_uses_appliance(operation) || drover_look_until_idle(context, context->appliance_vm_id, error));
 }
 
 bool drover_op_settle(const DroverOpContext *context, DroverOperation *operation, GError **error)

@@ -17,6 +17,7 @@ struct DroverVerifier {
     GCond changed;
     GQueue queue; /* Queued, in the order of arrival */
     bool stopping;
+    const char *current; /* volume that is being read; NULL: none */
     gint64 budget_us; /* when the rate limit lets the next read begin; the thread's own */
 };
 
@@ -94,6 +95,11 @@ static bool compare_cells(DroverVerifier *verifier, const DroverVerifyRequest *r
         outcome->read_bytes += read_bytes;
         if (throttle(verifier, read_bytes))
             return drover_fail(error, DROVER_ERROR_RETRYABLE, "The agent is stopping");
+        /* Somebody may be waiting to take the device away. */
+        g_autofree char *still = verifier->callbacks.locate(verifier->callbacks.data, request->volume_id,
+                                                            request->generation, error);
+        if (!still)
+            return false;
     }
     return true;
 }
@@ -123,6 +129,22 @@ static void serve(DroverVerifier *verifier, const DroverVerifyRequest *request)
     callbacks->answer(callbacks->data, request, &outcome);
 }
 
+static void set_current(DroverVerifier *verifier, const char *volume_id)
+{
+    g_mutex_lock(&verifier->lock);
+    verifier->current = volume_id;
+    g_cond_broadcast(&verifier->changed);
+    g_mutex_unlock(&verifier->lock);
+}
+
+void drover_verifier_release(DroverVerifier *verifier, const char *volume_id)
+{
+    g_mutex_lock(&verifier->lock);
+    while (g_strcmp0(verifier->current, volume_id) == 0)
+        g_cond_wait(&verifier->changed, &verifier->lock);
+    g_mutex_unlock(&verifier->lock);
+}
+
 static gpointer run(gpointer data)
 {
     DroverVerifier *verifier = data;
@@ -134,8 +156,11 @@ static gpointer run(gpointer data)
         g_mutex_unlock(&verifier->lock);
         if (!next)
             return NULL;
-        if (!wait_until(verifier, next->due_us))
+        if (!wait_until(verifier, next->due_us)) {
+            set_current(verifier, next->request->volume_id);
             serve(verifier, next->request);
+            set_current(verifier, NULL);
+        }
         queued_free(next);
     }
 }

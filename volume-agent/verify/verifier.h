@@ -66,6 +66,8 @@ typedef struct DroverVerifier DroverVerifier;
 DroverVerifier *drover_verifier_new(const DroverVerifyLimits *limits, const DroverVerifyCallbacks *callbacks);
 /* Takes REQUEST; any thread, does not block. */
 void drover_verifier_submit(DroverVerifier *verifier, DroverVerifyRequest *request);
+/* Waits until no cell of VOLUME_ID is being read; whoever calls it has made sure that locate() refuses the volume by now. */
+void drover_verifier_release(DroverVerifier *verifier, const char *volume_id);
 /* Drops what is queued, waits for the cell in progress. NULL is allowed. */
 void drover_verifier_free(DroverVerifier *verifier);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverVerifier, drover_verifier_free)

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "volume-agent/executor.h"
+
+#include <string.h>
+
+#include "lib/base/error.h"
+#include "lib/base/log.h"
+#include "volume-agent/operations/call.h"
+#include "volume-agent/operations/operations.h"
+
+#define THREADS 8
+#define BACKOFF_FIRST_MS 300
+#define BACKOFF_MAX_MS 10000
+
+struct DroverExecutor {
+    const DroverOpContext *context;
+    unsigned max_attempts;
+    GThreadPool *pool;
+    GMutex lock;
+    GHashTable *by_id; /* operation id -> DroverOperation, owned */
+    GPtrArray *open;   /* DroverOperation, not ended, by sequence */
+    uint64_t sequence;
+};
+
+static void operation_free(gpointer data)
+{
+    drover_operation_free(data);
+}
+
+static bool same(const char *a, const char *b)
+{
+    return *a && strcmp(a, b) == 0;
+}
+
+/* LATER has to wait for EARLIER. */
+static bool conflicts(const DroverOperation *earlier, const DroverOperation *later)
+{
+    return same(earlier->asked->job_id, later->asked->job_id) ||
+           same(drover_operation_volume_id(earlier), drover_operation_volume_id(later)) ||
+           same(drover_operation_vm_id(earlier), drover_operation_vm_id(later)) ||
+           (drover_operation_uses_appliance(earlier) && drover_operation_uses_appliance(later));
+}
+
+static bool is_due(const GPtrArray *open, guint index)
+{
+    const DroverOperation *operation = g_ptr_array_index(open, index);
+    if (operation->running)
+        return false;
+    for (guint i = 0; i < index; i++)
+        if (conflicts(g_ptr_array_index(open, i), operation))
+            return false;
+    return true;
+}
+
+/* Called with the lock held. */
+static void start_due(DroverExecutor *executor)
+{
+    for (guint i = 0; i < executor->open->len && !executor->context->stopping(); i++) {
+        DroverOperation *operation = g_ptr_array_index(executor->open, i);
+        if (!is_due(executor->open, i))
+            continue;
+        operation->running = true;
+        g_thread_pool_push(executor->pool, operation, NULL);
+    }
+}
+
+/* True when it has ended; false when the process drains. */
+static bool run_to_the_end(DroverExecutor *executor, DroverOperation *operation, GError **error)
+{
+    const DroverOpContext *context = executor->context;
+    int64_t pause_ms = BACKOFF_FIRST_MS;
+    unsigned limit = operation->asked->undo ? executor->max_attempts * 2 : executor->max_attempts;
+    for (unsigned attempt = 1;; attempt++) {
+        g_autoptr(GError) why = NULL;
+        if (drover_op_settle(context, operation, &why) && drover_op_run(context, operation, &why))
+            return true;
+        if (context->stopping())
+            return false;
+        if (drover_error_class(why) != DROVER_ERROR_RETRYABLE || attempt >= limit) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return true;
+        }
+        drover_warning("operation.retry", why->message, F_S("operation_id", operation->asked->operation_id),
+                       F_S("kind", drover_operation_kind(operation)), F_U("attempt", attempt));
+        if (!drover_op_sleep(context, pause_ms + g_random_int_range(0, (gint32)pause_ms), NULL))
+            return false;
+        pause_ms = MIN(pause_ms * 2, BACKOFF_MAX_MS);
+    }
+}
+
+static void execute(gpointer data, gpointer user_data)
+{
+    DroverOperation *operation = data;
+    DroverExecutor *executor = user_data;
+    g_autoptr(GError) error = NULL;
+    bool ended = !executor->context->stopping() && run_to_the_end(executor, operation, &error);
+    if (ended) {
+        operation->state = error ? DROVER__V1__OPERATION_STATE__OPERATION_STATE_FAILED
+                                 : DROVER__V1__OPERATION_STATE__OPERATION_STATE_DONE;
+        operation->error_class = error ? (int)drover_error_class(error) : 0;
+        drover_set_text(&operation->error_message, error ? error->message : NULL);
+        const DroverField about[] = {F_S("operation_id", operation->asked->operation_id),
+                                     F_S("job_id", operation->asked->job_id),
+                                     F_S("kind", drover_operation_kind(operation)), {0}};
+        drover_log_emit(error ? DROVER_LOG_ERROR : DROVER_LOG_INFO, error ? "operation.failed" : "operation.done",
+                        error ? error->message : "Operation is done", about);
+        g_autoptr(GError) lost = NULL;
+        ended = drover_op_journal(executor->context, operation, &lost);
+    }
+    g_mutex_lock(&executor->lock);
+    if (ended)
+        g_ptr_array_remove(executor->open, operation);
+    operation->running = false;
+    if (ended)
+        start_due(executor);
+    g_mutex_unlock(&executor->lock);
+}
+
+DroverExecutor *drover_executor_new(const DroverOpContext *context, unsigned max_attempts, GPtrArray *operations)
+{
+    DroverExecutor *executor = g_new0(DroverExecutor, 1);
+    executor->context = context;
+    executor->max_attempts = max_attempts;
+    g_mutex_init(&executor->lock);
+    executor->by_id = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, operation_free);
+    executor->open = g_ptr_array_new();
+    executor->pool = g_thread_pool_new(execute, executor, THREADS, FALSE, NULL);
+    while (operations->len > 0) {
+        DroverOperation *operation = g_ptr_array_steal_index(operations, 0);
+        executor->sequence = MAX(executor->sequence, operation->sequence);
+        g_hash_table_replace(executor->by_id, operation->asked->operation_id, operation);
+        if (!drover_operation_is_ended(operation))
+            g_ptr_array_add(executor->open, operation);
+    }
+    return executor;
+}
+
+void drover_executor_start(DroverExecutor *executor)
+{
+    g_mutex_lock(&executor->lock);
+    start_due(executor);
+    g_mutex_unlock(&executor->lock);
+}
+
+void drover_executor_free(DroverExecutor *executor)
+{
+    if (!executor)
+        return;
+    g_thread_pool_free(executor->pool, FALSE, TRUE);
+    g_ptr_array_unref(executor->open);
+    g_hash_table_unref(executor->by_id);
+    g_mutex_clear(&executor->lock);
+    g_free(executor);
+}
+
+bool drover_executor_knows(DroverExecutor *executor, const char *operation_id)
+{
+    g_mutex_lock(&executor->lock);
+    bool known = g_hash_table_contains(executor->by_id, operation_id);
+    g_mutex_unlock(&executor->lock);
+    return known;
+}
+
+uint64_t drover_executor_next_sequence(DroverExecutor *executor)
+{
+    g_mutex_lock(&executor->lock);
+    uint64_t sequence = ++executor->sequence;
+    g_mutex_unlock(&executor->lock);
+    return sequence;
+}
+
+void drover_executor_add(DroverExecutor *executor, DroverOperation *operation)
+{
+    g_mutex_lock(&executor->lock);
+    g_hash_table_replace(executor->by_id, operation->asked->operation_id, operation);
+    g_ptr_array_add(executor->open, operation);
+    start_due(executor);
+    g_mutex_unlock(&executor->lock);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Executes accepted operations in order: one at a time per job, volume, VM and appliance, in the order of acceptance;
+ * unrelated ones side by side. RETRYABLE errors are tried again with backoff, a bounded number of times. Every end is
+ * journalled. Operations that ended stay known, so that a repeated id is no second execution.
+ */
+#ifndef DROVER_VOLUME_AGENT_EXECUTOR_H
+#define DROVER_VOLUME_AGENT_EXECUTOR_H
+
+#include "volume-agent/operations/context.h"
+
+typedef struct DroverExecutor DroverExecutor;
+
+/* CONTEXT must outlive the executor. OPERATIONS (by sequence, taken over) is what the journal knows; it is not started yet. */
+DroverExecutor *drover_executor_new(const DroverOpContext *context, unsigned max_attempts, GPtrArray *operations);
+/* Starts what is due. */
+void drover_executor_start(DroverExecutor *executor);
+/* Waits for the running steps; CONTEXT->stopping() must be true by then. */
+void drover_executor_free(DroverExecutor *executor);
+
+bool drover_executor_knows(DroverExecutor *executor, const char *operation_id);
+/* Sequence number for the next operation. */
+uint64_t drover_executor_next_sequence(DroverExecutor *executor);
+/* Takes OPERATION, which is journalled as accepted. */
+void drover_executor_add(DroverExecutor *executor, DroverOperation *operation);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <unistd.h>
+
+#include "drover/v1/fleet.pb-c.h"
+#include "lib/base/drain.h"
+#include "lib/base/ids.h"
+#include "lib/base/log.h"
+#include "volume-agent/agent.h"
+
+struct DroverAgentHeart {
+    DroverAgent *agent;
+    GThread *thread;
+    GMutex lock;
+    GCond cond;
+    bool stop;
+    char *host;
+    int64_t started_at_ms;
+    int64_t interval_ms;
+    uint64_t sequence;
+};
+
+static void stats_unref(GArray *stats)
+{
+    if (stats)
+        g_array_unref(stats);
+}
+
+static uint64_t written_by(const GArray *stats, const DroverExportRecord *record)
+{
+    for (guint i = 0; stats && i < stats->len; i++) {
+        const DroverExportStat *s = &g_array_index(stats, DroverExportStat, i);
+        if (g_strcmp0(s->volume_id, record->volume_id) == 0 && s->generation == record->generation)
+            return s->bytes_written;
+    }
+    return 0;
+}
+
+static void beat(DroverAgentHeart *heart, bool stopped)
+{
+    DroverAgent *agent = heart->agent;
+    const DroverConfig *config = agent->config;
+    g_autoptr(GPtrArray) records = drover_export_book_list(agent->book);
+    GArray *stats = drover_nbd_server_stat(agent->server, NULL);
+    g_autofree Drover__V1__OpenExportStatus *exports = g_new0(Drover__V1__OpenExportStatus, records->len + 1);
+    g_autofree Drover__V1__OpenExportStatus **pointers = g_new0(Drover__V1__OpenExportStatus *, records->len + 1);
+    for (guint i = 0; i < records->len; i++) {
+        const DroverExportRecord *record = g_ptr_array_index(records, i);
+        drover__v1__open_export_status__init(&exports[i]);
+        exports[i].volume_id = record->volume_id;
+        exports[i].generation = record->generation;
+        exports[i].writable = record->writable;
+        exports[i].bytes_written = written_by(stats, record);
+        pointers[i] = &exports[i];
+    }
+    uint32_t slots = (uint32_t)drover_config_int(config, "agent.device-slots");
+    Drover__V1__AgentStatus status = DROVER__V1__AGENT_STATUS__INIT;
+    status.agent = (char *)agent->name;
+    status.appliance_vm_id = (char *)agent->context.appliance_vm_id;
+    status.device_slots = slots;
+    status.free_device_slots = slots - MIN(slots, records->len);
+    status.nbd_host = (char *)agent->context.nbd_public_host;
+    status.nbd_port = agent->context.nbd_public_port;
+    status.n_exports = records->len;
+    status.exports = pointers;
+    status.cloudstack_reachable = true;
+
+    Drover__V1__Heartbeat message = DROVER__V1__HEARTBEAT__INIT;
+    message.process_id = (char *)agent->name;
+    message.instance_id = agent->instance_id;
+    message.role = DROVER__V1__ROLE__ROLE_VOLUME_AGENT;
+    message.site = (char *)agent->name;
+    message.host = heart->host;
+    message.pid = (uint32_t)getpid();
+    message.version = (char *)DROVER_VERSION;
+    message.started_at_ms = heart->started_at_ms;
+    message.at_ms = drover_now_ms();
+    message.interval_ms = (uint64_t)heart->interval_ms;
+    message.sequence = ++heart->sequence;
+    message.draining = drover_drain_requested();
+    message.stopped = stopped;
+    message.agent = &status;
+    g_autoptr(GError) error = NULL;
+    if (!drover_producer_send_pb(agent->producer, "drover.fleet", DROVER_PARTITION_BY_KEY, agent->name, &message.base, NULL,
+                                 NULL, &error))
+        drover_warning("heartbeat.lost", error->message);
+    stats_unref(stats);
+}
+
+static gpointer serve(gpointer data)
+{
+    DroverAgentHeart *heart = data;
+    g_mutex_lock(&heart->lock);
+    while (!heart->stop) {
+        g_mutex_unlock(&heart->lock);
+        beat(heart, false);
+        g_mutex_lock(&heart->lock);
+        gint64 next = g_get_monotonic_time() + heart->interval_ms * 1000;
+        while (!heart->stop && g_cond_wait_until(&heart->cond, &heart->lock, next))
+            ;
+    }
+    g_mutex_unlock(&heart->lock);
+    return NULL;
+}
+
+DroverAgentHeart *drover_agent_heart_start(DroverAgent *agent)
+{
+    DroverAgentHeart *heart = g_new0(DroverAgentHeart, 1);
+    heart->agent = agent;
+    heart->host = g_strdup(g_get_host_name());
+    heart->started_at_ms = drover_now_ms();
+    heart->interval_ms = drover_config_int(agent->config, "agent.heartbeat-interval");
+    g_mutex_init(&heart->lock);
+    g_cond_init(&heart->cond);
+    heart->thread = g_thread_new("heartbeat", serve, heart);
+    return heart;
+}
+
+void drover_agent_heart_stop(DroverAgentHeart *heart)
+{
+    if (!heart)
+        return;
+    g_mutex_lock(&heart->lock);
+    heart->stop = true;
+    g_cond_signal(&heart->cond);
+    g_mutex_unlock(&heart->lock);
+    g_thread_join(heart->thread);
+    beat(heart, true);
+    g_mutex_clear(&heart->lock);
+    g_cond_clear(&heart->cond);
+    g_free(heart->host);
+    g_free(heart);
+}
