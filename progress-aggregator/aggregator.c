@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "progress-aggregator/aggregator.h"
 
+#include <string.h>
+
 #include "lib/base/drain.h"
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
 #include "lib/kafka/kafka.h"
 #include "lib/redis/redis.h"
+#include "progress-aggregator/catch-up.h"
 #include "progress-aggregator/fold.h"
 #include "progress-aggregator/heartbeat.h"
 
 #define GROUP "aggregators"
+#define STATE_TOPIC "drover.state"
 #define POLL_MS 200
 #define BACKOFF_FIRST_MS 200
 #define BACKOFF_MOST_MS 5000
@@ -32,6 +36,7 @@ typedef struct {
     DroverConsumer *consumer;
     DroverProducer *producer;
     DroverHeartbeat *heartbeat;
+    DroverCatchUp *catch_up;
     char *name;
     GStrv topics;
     guint batch;
@@ -56,7 +61,7 @@ static GStrv topic_list(const DroverConfig *config)
 {
     static const char *const by_site[] = {"drover.events.", "drover.progress.", "drover.checkpoints."};
     GPtrArray *topics = g_ptr_array_new();
-    const char *const shared[] = {"drover.state", "drover.audit", "drover.fleet"};
+    const char *const shared[] = {STATE_TOPIC, "drover.audit", "drover.fleet"};
     for (guint i = 0; i < G_N_ELEMENTS(shared); i++)
         g_ptr_array_add(topics, g_strdup(shared[i]));
     for (const char *const *site = drover_config_list(config, "fleet.sites"); *site; site++)
@@ -87,6 +92,14 @@ static void become_uncertain(Aggregator *a, const GError *error)
     a->retry_at_ms = drover_boottime_ms() + a->backoff_ms / 2 + g_random_int_range(0, (gint32)a->backoff_ms / 2 + 1);
 }
 
+/* Where to start in the log of a partition whose next offset is NEXT. */
+static int64_t begin(Aggregator *a, const char *topic, int64_t next)
+{
+    if (strcmp(topic, STATE_TOPIC) == 0)
+        drover_catch_up_reset(a->catch_up, next == 0, drover_now_ms());
+    return next > 0 ? next : DROVER_OFFSET_BEGINNING;
+}
+
 static int64_t start_at(const char *topic, int32_t partition, void *user_data)
 {
     Aggregator *a = user_data;
@@ -94,7 +107,16 @@ static int64_t start_at(const char *topic, int32_t partition, void *user_data)
     g_autoptr(GError) error = NULL;
     if (!a->uncertain && !drover_fold_next_offset(a->fold, topic, partition, &next, &error))
         become_uncertain(a, error);
-    return next > 0 ? next : DROVER_OFFSET_BEGINNING;
+    return begin(a, topic, next);
+}
+
+/* After a change of partitions: what was kept back of a topic that somebody else reads now is theirs to fold. */
+static void changed(DroverConsumer *consumer, void *user_data)
+{
+    Aggregator *a = user_data;
+    g_autoptr(GArray) owned = drover_consumer_owned(consumer, STATE_TOPIC);
+    if (owned->len == 0)
+        drover_catch_up_reset(a->catch_up, false, drover_now_ms());
 }
 
 static bool seek_all(Aggregator *a, GError **error)
@@ -105,8 +127,7 @@ static bool seek_all(Aggregator *a, GError **error)
             int32_t partition = g_array_index(owned, int32_t, i);
             int64_t next = 0;
             if (!drover_fold_next_offset(a->fold, *topic, partition, &next, error) ||
-                !drover_consumer_seek(a->consumer, *topic, partition, next > 0 ? next : DROVER_OFFSET_BEGINNING, 5000,
-                                      error))
+                !drover_consumer_seek(a->consumer, *topic, partition, begin(a, *topic, next), 5000, error))
                 return false;
         }
     }
@@ -158,7 +179,10 @@ static GPtrArray *read_batch(Aggregator *a)
             kafka_failed(a, error);
         if (!record)
             break;
-        g_ptr_array_add(records, record);
+        if (drover_catch_up_is_active(a->catch_up) && strcmp(record->topic, STATE_TOPIC) == 0)
+            drover_catch_up_add(a->catch_up, record, drover_now_ms());
+        else
+            g_ptr_array_add(records, record);
     }
     return records;
 }
@@ -169,6 +193,25 @@ static void settle(Aggregator *a, DroverFoldResult result, const GError *error)
         become_uncertain(a, error);
     else if (result == DROVER_FOLD_LOST)
         become_uncertain(a, NULL);
+}
+
+static void fold(Aggregator *a, GPtrArray *records)
+{
+    g_autoptr(GError) error = NULL;
+    if (records->len)
+        settle(a, drover_fold_apply(a->fold, records, put_aside, a, &error), error);
+}
+
+/* Folds what was kept back of drover.state, by batches. */
+static void end_catch_up(Aggregator *a)
+{
+    g_autoptr(GPtrArray) kept = drover_catch_up_take(a->catch_up);
+    for (guint done = 0; done < kept->len && !a->uncertain;) {
+        g_autoptr(GPtrArray) batch = g_ptr_array_new();
+        for (; done < kept->len && batch->len < a->batch; done++)
+            g_ptr_array_add(batch, g_ptr_array_index(kept, done));
+        fold(a, batch);
+    }
 }
 
 static void keep_time(Aggregator *a)
@@ -195,9 +238,10 @@ static void step(Aggregator *a)
     /* Partitions may have changed hands while reading, and Redis may have failed then: what was read comes again. */
     if (a->uncertain)
         return;
-    g_autoptr(GError) error = NULL;
-    if (records->len)
-        settle(a, drover_fold_apply(a->fold, records, put_aside, a, &error), error);
+    fold(a, records);
+    if (!a->uncertain && drover_catch_up_is_active(a->catch_up) &&
+        drover_catch_up_is_done(a->catch_up, drover_now_ms()))
+        end_catch_up(a);
     if (!a->uncertain)
         keep_time(a);
 }
@@ -214,14 +258,15 @@ bool drover_aggregator_run(const DroverConfig *config, GError **error)
     g_autoptr(DroverRedis) redis = a.redis = kafka ? drover_redis_new(config, error) : NULL;
     if (!redis)
         return false;
-    g_autoptr(DroverFold) fold = a.fold = drover_fold_new(redis);
+    g_autoptr(DroverFold) folder = a.fold = drover_fold_new(redis);
+    g_autoptr(DroverCatchUp) catch_up = a.catch_up = drover_catch_up_new();
     g_autoptr(DroverProducer) producer = a.producer = drover_producer_new(kafka, error);
     if (!producer)
         return false;
     g_autoptr(DroverHeartbeat) heartbeat = a.heartbeat =
         drover_heartbeat_new(producer, name, (uint64_t)drover_config_int(config, "aggregator.heartbeat-interval"));
     g_autoptr(DroverConsumer) consumer = a.consumer =
-        drover_consumer_new_group(kafka, GROUP, (const char *const *)topics, 0, true, NULL, NULL, error);
+        drover_consumer_new_group(kafka, GROUP, (const char *const *)topics, 0, true, changed, &a, error);
     if (!consumer)
         return false;
     drover_consumer_set_start(consumer, start_at, &a);

@@ -89,6 +89,10 @@ local function show_bytes(job, disk)
     prefix .. 'job:' .. job
   local round, allocated, capacity, final = string.match(redis.call('HGET', fold, 'd:' .. disk) or '',
     '^(%S+) (%S+) (%S+) (%S+)$')
+  if not is_known(job) then
+    redis.call('EXPIRE', fold, 7 * 86400)
+    return 0, 0
+  end
   local known = round ~= nil
   round = tonumber(round or redis.call('HGET', fold, 'r:' .. disk) or '0')
   local sums = load_sums(fold, disk, int(round))

@@ -28,6 +28,17 @@ local function apply()
   if status == 'completed' then
     redis.call('HSET', key, 'progress_percent', '100.00')
   end
+  if not before then
+    local fold, disks = prefix .. 'fold:' .. job, {}
+    redis.call('PERSIST', fold)
+    for _, field in ipairs(redis.call('HKEYS', fold)) do
+      local disk = string.match(field, '^[dr]:(.*)$')
+      if disk and not disks[disk] then
+        disks[disk] = true
+        show_bytes(job, disk)
+      end
+    end
+  end
   show_change_id(job)
   local failover = 14 + 2 * count
   if tonumber(ARGV[failover]) > 0 then

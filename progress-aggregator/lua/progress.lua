@@ -21,7 +21,8 @@ local function apply()
   local disk_bytes, job_bytes = count_task(job, id, task, before)
   -- A clock that is ahead must not freeze the window.
   local at_ms = math.min(tonumber(ARGV[18]), now)
-  if not is_terminal(get(prefix .. 'job:' .. job, 'status')) and task.kind ~= 'repair' then
+  local status = is_known(job)
+  if status and not is_terminal(status) and task.kind ~= 'repair' then
     show_speed(job, disk, at_ms, disk_bytes, job_bytes, tonumber(ARGV[17]))
     if ARGV[20] ~= '' then
       redis.call('HSET', prefix .. 'disk:' .. job .. ':' .. disk, 'stall_cause', ARGV[20])

@@ -38,21 +38,29 @@ local function set_pairs(key, first, count)
   end
 end
 
+-- A job shows once its own record has been folded; until then (or when it was deleted) what comes is only counted.
+local function is_known(job)
+  return get(prefix .. 'job:' .. job, 'status')
+end
+
 local function touch(job, at_ms, at_iso)
   local key = prefix .. 'job:' .. job
+  if not is_known(job) then
+    return
+  end
   if at_iso > (get(key, 'updated_at') or '') then
     redis.call('HSET', key, 'updated_at', at_iso)
   end
   redis.call('ZADD', prefix .. 'jobs', 'XX', 'GT', at_ms, job)
-  local status = get(key, 'status')
-  if status then
-    redis.call('ZADD', prefix .. 'jobs:' .. status, 'XX', 'GT', at_ms, job)
-  end
+  redis.call('ZADD', prefix .. 'jobs:' .. get(key, 'status'), 'XX', 'GT', at_ms, job)
 end
 
 -- The job's change ids are those of its root disk.
 local function show_change_id(job)
   local key = prefix .. 'job:' .. job
+  if not is_known(job) then
+    return
+  end
   local root = string.match(get(key, 'disks') or '', '^[^,]+')
   local ids = root and redis.call('HMGET', prefix .. 'disk:' .. job .. ':' .. root, 'disk_change_id',
     'previous_change_id') or {}
@@ -65,6 +73,9 @@ end
 
 -- One compact JSON message per change.
 local function publish(job, disk)
+  if not is_known(job) then
+    return
+  end
   local j = redis.call('HMGET', prefix .. 'job:' .. job, 'status', 'current_operation', 'vma_current_phase',
     'bytes_transferred', 'total_bytes', 'progress_percent', 'transfer_speed_bps', 'vma_eta_seconds', 'updated_at')
   local message = '{"job_id":' .. text(job) .. ',"status":' .. text(j[1]) .. ',"current_operation":' .. text(j[2]) ..

@@ -331,7 +331,15 @@ def test_redis_forgets(make, pb):
     view = fleet.view()
     before = view.hgetall("drover:job:mig-flush")
     view.flushall()
-    fleet_module.wait_for(lambda: complete(view, "mig-flush", expected), 30, "The rebuilt view")
+    shown = set()
+
+    def rebuilt():
+        shown.add(tuple(view.hmget("drover:job:mig-flush", "status", "bytes_transferred", "total_bytes")))
+        return complete(view, "mig-flush", expected)
+
+    fleet_module.wait_for(rebuilt, 30, "The rebuilt view", poll=0.001)
+    # The finished job does not run once more before the reader's eyes.
+    assert shown <= {(None, None, None), ("completed", str(expected), str(expected))}, shown
     after = view.hgetall("drover:job:mig-flush")
     assert {k: v for k, v in after.items() if k != "updated_at"} == {k: v for k, v in before.items() if k != "updated_at"}
 
@@ -433,6 +441,8 @@ def test_newer_state_wins_and_a_deleted_job_goes(make, pb):
     feed, view = Feed(fleet, pb), fleet.view()
     feed.version = 10
     feed.job("mig-old", "FAILED", ["disk0"], error=pb.common.Error(code="DRV-SOURCE-MISSING", message="no such disk"))
+    feed.flush()
+    fleet_module.wait_for(lambda: view.exists("drover:job:mig-old"), 20, "The job")
     feed.version = 5
     feed.job("mig-old", "COPYING", ["disk0"])
     feed.job("mig-next", "SUBMITTED", ["disk0"])
