@@ -65,8 +65,6 @@ static void explain(World *world, DroverJob *job)
 {
     DroverAt at = world_at(world, NULL);
     g_autofree char *why = NULL;
-    if (world->replaying || *job->stall_reason == '\0')
-        at.lease_ms = world->lease_ms;
     const char *silent = agent_silence(world, job, &at);
     if (silent != NULL) {
         why = g_strdup_printf("volume agent %s is silent", silent);
@@ -231,6 +229,7 @@ static void send_tasks(World *world, const DroverJob *job, const GArray *assigne
                                                 world->now_ms)
                               : codec_inspect_task(job, one->disk, one->task, world->now_ms);
         outbox_add(world->outbox, topic, one->task->partition, job->job_id, task);
+        g_ptr_array_add(world->handed_out, one->task);
         drover_info("task.assigned", "Handed out a task", F_S("job_id", job->job_id), F_S("disk_id", one->disk->disk_id),
                     F_S("task_id", one->task->task_id), F_U("attempt", one->task->attempt),
                     F_S("worker", one->task->owner_process), F_I("partition", one->task->partition));
@@ -312,6 +311,14 @@ void dispatch_run(World *world)
         world->next_expiry_ms = world->now_ms + EXPIRY_INTERVAL_MS;
         forget_old_jobs(world);
     }
+}
+
+void dispatch_written(World *world)
+{
+    DroverAt at = world_at(world, NULL);
+    for (guint i = 0; i < world->handed_out->len; i++)
+        drover_task_restart_clocks(world->handed_out->pdata[i], &at);
+    g_ptr_array_set_size(world->handed_out, 0);
 }
 
 void dispatch_takeover(World *world)

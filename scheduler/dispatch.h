@@ -9,6 +9,9 @@
 /* World->now_ms and lease_ms are set. Everything goes to the outbox. */
 void dispatch_run(World *world);
 
+/* The batch is committed: only now can anybody claim what it hands out. */
+void dispatch_written(World *world);
+
 /* After a rebuild: all time-outs begin anew, jobs look at themselves. */
 void dispatch_takeover(World *world);
 

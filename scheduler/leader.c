@@ -18,6 +18,7 @@
 #define LAG_MS 5000      /* inputs older than this: conclude nothing from silence */
 #define CLOCK_STEP_MS 1000 /* most that the lease clock moves at once: a stall of ours is nobody's silence */
 #define RETRY_WAIT_MS 1000
+#define SUSPEND_MS 3000    /* how long a lost nomination may come back */
 
 typedef struct {
     const DroverKafka *kafka;
@@ -39,6 +40,25 @@ static bool is_nominated(Scheduler *scheduler, int timeout_ms)
 static bool still_wanted(void *data)
 {
     return !drover_drain_requested() && is_nominated(data, 0);
+}
+
+/*
+ * Every change of the group's members takes the partition away and mostly gives it back. Until then nothing is written;
+ * afterwards the world is still right unless somebody else has led meanwhile, and then our epoch is fenced.
+ */
+static bool comes_back(Scheduler *scheduler)
+{
+    int64_t deadline_ms = drover_boottime_ms() + SUSPEND_MS;
+    drover_info("leader.suspended", "The nomination is being decided anew", F_S("process_id", scheduler->options->process_id));
+    while (!drover_drain_requested() && drover_boottime_ms() < deadline_ms)
+        if (is_nominated(scheduler, STANDBY_POLL_MS))
+            return true;
+    return false;
+}
+
+static bool still_leader(Scheduler *scheduler)
+{
+    return still_wanted(scheduler) || comes_back(scheduler);
 }
 
 static void move_clocks(World *world, int64_t *last_boot_ms)
@@ -109,7 +129,7 @@ static bool lead(Scheduler *scheduler, DroverProducer *producer, World *world, D
 {
     int64_t last_boot_ms = drover_boottime_ms();
     beat_as_leader(scheduler, world, true);
-    while (still_wanted(scheduler)) {
+    while (still_leader(scheduler)) {
         move_clocks(world, &last_boot_ms);
         if (!read_batch(world, inputs, error))
             return false;
@@ -119,10 +139,11 @@ static bool lead(Scheduler *scheduler, DroverProducer *producer, World *world, D
             continue;
         }
         /* The last look before writing: whoever lost the nomination writes nothing more. */
-        if (!still_wanted(scheduler))
+        if (!still_leader(scheduler))
             return true;
         if (!write_batch(world, producer, error))
             return false;
+        dispatch_written(world);
         beat_as_leader(scheduler, world, false);
     }
     return true;

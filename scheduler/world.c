@@ -24,6 +24,7 @@ World *world_new(const SchedulerOptions *options)
     world->grants = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)drover_grants_free);
     world->controls = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     world->outbox = outbox_new();
+    world->handed_out = g_ptr_array_new();
     world->random = g_rand_new();
     world->now_ms = drover_now_ms();
     world->replaying = true;
@@ -44,6 +45,7 @@ void world_free(World *world)
     g_hash_table_unref(world->grants);
     g_hash_table_unref(world->controls);
     outbox_free(world->outbox);
+    g_ptr_array_unref(world->handed_out);
     g_rand_free(world->random);
     g_free(world);
 }

@@ -24,6 +24,7 @@ typedef struct {
     GHashTable *grants;  /* job_id -> DroverGrants */
     GHashTable *controls; /* job_id -> uint64_t *: last version on drover.control */
     Outbox *outbox;
+    GPtrArray *handed_out; /* DroverTask of the batch under way */
     GRand *random;
     int64_t now_ms;   /* Unix time of the batch under way */
     int64_t lease_ms; /* the leader's own clock */

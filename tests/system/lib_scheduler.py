@@ -56,12 +56,12 @@ class Bench:
         self.dir, self.kafka, self.bin = Path(directory), kafka, Path(bin_dir)
         self.dir.mkdir(parents=True)
         self.prefix = f"s{uuid.uuid4().hex[:8]}"
-        values = {"lease": "3s", "claim-timeout": "1500ms", "heartbeat-interval": "500ms", "backoff-first": "100ms",
+        values = {"lease": "5s", "claim-timeout": "5s", "heartbeat-interval": "500ms", "backoff-first": "100ms",
                   "backoff-max": "500ms", "verify-wait": "100ms", "leader-session-timeout": "6s", **(settings or {})}
         self.conf = self.dir / "drover.conf"
         self.conf.write_text(f"[kafka]\nbrokers={kafka}\ntopic-prefix={self.prefix}\n[fleet]\nsites={SITE}\nagents={AGENT}\n"
                              "[scheduler]\n" + "".join(f"{k}={v}\n" for k, v in values.items()))
-        self.children, self.actors = {}, []
+        self.children, self.actors, self.may_exit = {}, [], {}
         self.producer = Producer({"bootstrap.servers": kafka, "linger.ms": 1})
         subprocess.run([self.bin / "drover", "topics", "apply", "--file", ROOT / "deploy/topics.yaml", "--config", self.conf],
                        check=True, stdout=subprocess.DEVNULL, timeout=60)
@@ -287,6 +287,7 @@ class Worker(Reader):
         self.running, self.lock, self.seen_tasks, self.next_beat, self.sequence = {}, threading.Lock(), [], 0, 0
         self.started = now_ms()
         self.fail_next = []  # errors to answer the next copy tasks with
+        self.fail_now = None  # error for the first running copy task that sees it
         self.rates = []
         super().__init__(bench, [f"drover.tasks.{SITE}.copy", f"drover.tasks.{SITE}.source"],
                          {f"drover.tasks.{SITE}.copy": copy, f"drover.tasks.{SITE}.source": source})
@@ -391,6 +392,10 @@ class Worker(Reader):
             if sequence // 8 < len(done) and done[sequence // 8] >> sequence % 8 & 1:
                 continue
             time.sleep(self.cell_seconds)
+            error, self.fail_now = self.fail_now, None
+            if error:
+                self.event(task, failed=event_pb2.TaskFailed(error=error))
+                return
             why = self.revoked(task)
             if why == "paused":
                 self.event(task, released=event_pb2.TaskReleased(reason="paused"))
@@ -399,7 +404,8 @@ class Worker(Reader):
             cell = first + sequence
             length = min(CELL, capacity - cell * CELL)
             data = max(0, min(length, allocated - cell * CELL))
-            self.target.write(copy.target, cell, self.sources.digest(path, cell), copy.repair)
+            if not self.target.write(copy.target, cell, self.sources.digest(path, cell), copy.repair):
+                return  # fenced by the server
             checkpoint = event_pb2.Checkpoint(job_id=task.job_id, disk_id=task.disk_id, task_id=task.task_id,
                                               attempt=task.attempt, sequence=sequence, volume_id=copy.target.volume_id,
                                               generation=copy.target.generation, process_id=self.name_, at_ms=now_ms())
@@ -426,7 +432,7 @@ class Agent(Reader):
         self.operations, self.problems, self.fail, self.corrupt, self.delay = [], [], {}, set(), delay
         self.device_slots, self.sequence, self.next_beat, self.silent = device_slots, 0, 0, False
         self.instance, self.started, self.verified = f"agent-{uuid.uuid4().hex[:6]}", now_ms(), 0
-        self.lock = threading.Lock()
+        self.lock, self.deaf_to_verify, self.unanswered = threading.Lock(), False, 0
         super().__init__(bench, [f"drover.tasks.{AGENT}"])
         bench.actors.append(self)
         self.start()
@@ -445,16 +451,20 @@ class Agent(Reader):
     def write(self, target, cell, digest, repair):
         with self.lock:
             if self.exports.get(target.volume_id) != target.generation:
-                raise RuntimeError(f"write to {target.volume_id} at generation {target.generation}")
+                return False
             if not repair and (target.volume_id in self.corrupt or cell in self.corrupt):
                 digest = b"x" * 16
             self.content[(target.volume_id, cell)] = digest
             self.writes.append((target.volume_id, cell, repair))
+            return True
 
     def take(self, topic, message):
         task = task_pb2.Task.FromString(message.value())
         if task.WhichOneof("body") == "verify":
-            self.verify(task)
+            if self.deaf_to_verify:
+                self.unanswered += 1
+            else:
+                self.verify(task)
             return
         time.sleep(self.delay)
         operation = task.operation
@@ -565,6 +575,10 @@ class Agent(Reader):
         event = event_pb2.Event(job_id=task.job_id, disk_id=task.disk_id, task_id=task.task_id, attempt=1, process_id=AGENT,
                                 instance_id=self.instance, at_ms=now_ms(), verified=result)
         self.bench.send(f"drover.events.{AGENT}", task.job_id, event)
+
+    def restart(self):
+        self.instance, self.started, self.sequence = f"agent-{uuid.uuid4().hex[:6]}", now_ms(), 0
+        self.deaf_to_verify, self.next_beat = False, 0
 
     def kinds(self):
         return [kind for kind, _ in self.operations]

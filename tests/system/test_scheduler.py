@@ -3,6 +3,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def make_bench(request, work, kafka):
         for actor in [*bench.actors, bench.view]:
             assert actor.failure is None
         for name, child in bench.children.items():
-            assert child.returncode in (0, -signal.SIGKILL), bench.log(name)[-3000:]
+            assert child.returncode in (0, -signal.SIGKILL, bench.may_exit.get(name)), bench.log(name)[-3000:]
 
 
 @pytest.fixture
@@ -147,6 +148,82 @@ def test_the_leader_is_killed(bench, sources):
     assert_no_token(bench, agent)
 
 
+def test_a_leader_that_slept(bench, sources):
+    """It wakes up after another one was elected: nothing that it writes counts, and it does not go on as if it did."""
+    agent = Agent(bench)
+    Worker(bench, sources, agent, cell_seconds=0.3)
+    wait_for(bench.leader, 20, "a leader")
+    bench.scheduler("scheduler-2")
+    bench.submit("job-1", {sources.add("/a.raw", 1024 * MIB): None})
+    wait_for(lambda: len(agent.writes) >= 4, 30, "some cells")
+    sleeper = bench.children["scheduler-1"]
+    sleeper.send_signal(signal.SIGSTOP)
+    wait_for(lambda: bench.view.fleet["scheduler-2"].scheduler.leader, 20, "a new leader")
+    sleeper.send_signal(signal.SIGCONT)
+    bench.may_exit["scheduler-1"] = 1
+    bench.wait_phase("job-1", "COMPLETED", seconds=60)
+    assert_round_is_final(bench, "job-1", agent)
+    assert len(agent.writes) == 32
+    assert not agent.problems
+    wait_for(lambda: sleeper.poll() == 1 or '"leader.stopped"' in bench.log("scheduler-1"), 20, "the end of its leadership")
+
+
+def test_the_agent_restarts(bench, sources):
+    """Read-back requests that went to its former life are made again."""
+    agent = Agent(bench)
+    Worker(bench, sources, agent, cell_seconds=0.05)
+    agent.deaf_to_verify = True
+    bench.submit("job-1", {sources.add("/a.raw", 512 * MIB): None})
+    wait_for(lambda: agent.unanswered >= 2, 30, "read-back requests")
+    agent.restart()
+    bench.wait_phase("job-1", "COMPLETED", seconds=60)
+    assert_round_is_final(bench, "job-1", agent)
+
+
+def test_a_flush_fails(bench, sources):
+    """Everything that was not read back is written again, in a new generation."""
+    agent = Agent(bench)
+    worker = Worker(bench, sources, agent, cell_seconds=0.05)
+    agent.deaf_to_verify = True
+    flush = event_pb2.TaskFailed().error
+    flush.error_class, flush.code, flush.message = 1, "DRV-TARGET-FLUSH", "DRV-TARGET-FLUSH: I/O error"
+    bench.submit("job-1", {sources.add("/a.raw", 512 * MIB): None}, range_bytes=256 * MIB)
+    wait_for(lambda: len(agent.writes) >= 8, 30, "half of the cells")
+    worker.fail_now = flush
+    agent.deaf_to_verify = False
+    bench.wait_phase("job-1", "COMPLETED", seconds=60)
+    disk = bench.disks("job-1")[0]
+    assert disk.generation >= 2 and agent.kinds().count("open_export") == disk.generation
+    assert_round_is_final(bench, "job-1", agent)
+    assert not agent.problems
+
+
+def test_a_worker_drains(bench, sources):
+    """What it hands back goes to another one at once and is not counted."""
+    agent = Agent(bench)
+    leaving = Worker(bench, sources, agent, "worker-1", copy=(0,), source=(0,), cell_seconds=0.1)
+    bench.submit("job-1", {sources.add("/a.raw", 512 * MIB): None}, range_bytes=256 * MIB)
+    wait_for(lambda: len(agent.writes) >= 4, 30, "some cells")
+    leaving.draining = True
+    Worker(bench, sources, agent, "worker-2", copy=(1,), source=(1,))
+    bench.wait_phase("job-1", "COMPLETED")
+    assert all(t.failures == 0 for t in bench.tasks("job-1"))
+    assert len(agent.writes) == 16
+    assert_round_is_final(bench, "job-1", agent)
+
+
+def test_nobody_is_there(bench, sources):
+    """The job waits and says for what."""
+    bench.submit("job-1", {sources.add("/a.raw", 64 * MIB): None})
+    wait_for(lambda: bench.job("job-1") and "no worker of site site-1" in bench.job("job-1").stall_reason, 30, "a reason")
+    agent = Agent(bench, device_slots=0)
+    Worker(bench, sources, agent)
+    wait_for(lambda: "1 free device slots" in bench.job("job-1").stall_reason, 30, "another reason")
+    agent.device_slots = 8
+    job = bench.wait_phase("job-1", "COMPLETED")
+    assert job.stall_reason == ""
+
+
 def test_cancel_in_mid_copy(bench, sources):
     agent = Agent(bench)
     Worker(bench, sources, agent, cell_seconds=0.1)
@@ -244,8 +321,10 @@ def test_a_worker_dies(bench, sources):
     assert len(agent.writes) <= 16 + 2
 
 
-def test_a_task_is_not_claimed(bench, sources):
+def test_a_task_is_not_claimed(make_bench, sources):
     """Another attempt, which does not count as a failure."""
+    bench = make_bench(**{"claim-timeout": "1s"})
+    bench.scheduler()
     agent = Agent(bench)
     deaf = Worker(bench, sources, agent, "worker-1", claims=False)
     bench.submit("job-1", {sources.add("/a.raw", 64 * MIB): None})
@@ -353,3 +432,34 @@ def test_bandwidth(make_bench, sources):
         most = max(most, total)
         assert total <= limit
     assert most > limit // 2
+
+
+def test_the_broker_is_killed(work, sources):
+    """A transaction that cannot be committed is replayed or taken over; no operation is made twice."""
+    script, directory = ROOT / "deploy/kafka/kafka.sh", work / "own-kafka"
+    subprocess.run([script, "start", directory], check=True, stdin=subprocess.DEVNULL, timeout=120)
+    bench = None
+    try:
+        bench = Bench(work / "own-kafka-bench", (directory / "kafka.address").read_text().strip(),
+                      os.environ.get("DROVER_BIN") or ROOT / "build/release/bin", {})
+        bench.scheduler()
+        agent = Agent(bench)
+        Worker(bench, sources, agent, cell_seconds=0.2)
+        bench.submit("job-1", {sources.add("/a.raw", 1024 * MIB): None}, range_bytes=256 * MIB)
+        wait_for(lambda: len(agent.writes) >= 6, 30, "some cells")
+        os.kill(int((directory / "kafka.pid").read_text()), signal.SIGKILL)
+        time.sleep(1)
+        subprocess.run([script, "start", directory], check=True, stdin=subprocess.DEVNULL, timeout=120)
+        deadline = time.monotonic() + 90
+        while bench.phase("job-1") != "COMPLETED":
+            assert time.monotonic() < deadline, bench.log()[-3000:]
+            if bench.children["scheduler-1"].poll() is not None:
+                bench.scheduler()  # what a supervisor does
+            time.sleep(0.5)
+        ids = [operation.operation_id for _, operation in agent.operations]
+        assert len(ids) == len(set(ids)) == 5
+        assert_round_is_final(bench, "job-1", agent)
+    finally:
+        if bench:
+            bench.close()
+        subprocess.run([script, "stop", directory], stdin=subprocess.DEVNULL, timeout=60)
