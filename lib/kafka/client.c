@@ -136,6 +136,7 @@ static DroverErrorClass class_of(rd_kafka_resp_err_t code)
     case RD_KAFKA_RESP_ERR__FATAL:
         return DROVER_ERROR_FATAL;
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT: /* the broker's group.min.session.timeout.ms says what is allowed */
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
