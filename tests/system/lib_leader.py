@@ -99,6 +99,7 @@ class Leader:
         self.prefix = f"w{uuid.uuid4().hex[:8]}"
         self.workers, self.servers = [], []
         self.version = 0
+        self.job = "job-1"  # what tasks belong to unless told otherwise
         conf = {"bootstrap.servers": broker}
         topics = [NewTopic(self.wire(t), n, 1) for t, n in self.TOPICS.items()]
         admin = AdminClient(conf)
@@ -183,9 +184,9 @@ class Leader:
         self.heartbeat(newest)
         return newest(None)[0]
 
-    def send(self, topic, value, key="job-1", partition=0):
+    def send(self, topic, value, key=None, partition=0):
         failures = []
-        self.producer.produce(self.wire(topic), value, key=key, partition=partition,
+        self.producer.produce(self.wire(topic), value, key=key or self.job, partition=partition,
                               on_delivery=lambda error, _: error and failures.append(error))
         self.producer.flush(20)
         assert not failures, failures
@@ -195,15 +196,15 @@ class Leader:
         self.send(f"drover.tasks.{SITE}.{kind}", task.SerializeToString(), task.job_id, self.partition(worker, kind))
         return task
 
-    def control(self, *tasks, desired="RUN", job="job-1", at_ms=None, **live):
+    def control(self, *tasks, desired="RUN", at_ms=None, **live):
         """A snapshot that lists TASKS; keyword arguments set fields of each LiveTask."""
         self.version += 1
         record = pb.control.ControlRecord(version=self.version, at_ms=now_ms() if at_ms is None else at_ms, leader="test")
-        record.job.job_id = job
+        record.job.job_id = self.job
         record.job.desired = getattr(pb.control, f"DESIRED_STATE_{desired}")
         for task in tasks:
             record.job.tasks.add(**{"task_id": task.task_id, "attempt": task.attempt, **live})
-        self.send("drover.control", record.SerializeToString(), job)
+        self.send("drover.control", record.SerializeToString())
 
     # ---- things to copy
 
@@ -226,8 +227,8 @@ class Leader:
             time.sleep(0.05)
         raise AssertionError("nbdkit does not listen")
 
-    def inspect_task(self, path, attempt=1, disk="disk0", job="job-1", **file):
-        task = pb.task.Task(task_id=f"{job}/{disk}/r0/inspect/{uuid.uuid4().hex[:6]}", job_id=job, disk_id=disk,
+    def inspect_task(self, path, attempt=1, disk="disk0", **file):
+        task = pb.task.Task(task_id=f"{self.job}/{disk}/r0/inspect/{uuid.uuid4().hex[:6]}", job_id=self.job, disk_id=disk,
                             attempt=attempt, created_at_ms=now_ms())
         task.inspect.source.file.path = str(path)
         for key, value in file.items():
@@ -262,13 +263,17 @@ class Leader:
         task = self.hand_out(self.inspect_task(path, disk=disk, **file), worker)
         return task, self.event(task, "inspected").inspected
 
+    def close_servers(self):
+        for server in self.servers:
+            server.kill()
+            server.wait()
+        self.servers.clear()
+
     def close(self):
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill()
-        for server in self.servers:
-            server.kill()
-            server.wait()
+        self.close_servers()
         self.running = False
         self.thread.join()
         self.consumer.close()

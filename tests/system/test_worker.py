@@ -20,8 +20,7 @@ DISK = 4 * CELL + 24 * MIB  # the last cell is short
 _numbers = itertools.count(1)
 
 
-@pytest.fixture
-def leader(kafka, work):
+def a_leader(kafka, work):
     directory = work / f"worker-{next(_numbers)}"
     leader = Leader(kafka, directory)
     yield leader
@@ -30,6 +29,46 @@ def leader(kafka, work):
         assert TOKEN not in worker.log.read_text(errors="replace"), "the token stands in a log"
         assert "AddressSanitizer" not in worker.log.read_text(errors="replace"), worker.log.read_text(errors="replace")
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shared_worker(kafka, work):
+    for leader in a_leader(kafka, work):
+        worker = Worker(leader)
+        leader.ready(worker)
+        yield worker
+
+
+@pytest.fixture
+def leader(shared_worker):
+    """The leader of the shared worker, with a job and a directory for this test."""
+    leader = shared_worker.leader
+    number = next(_numbers)
+    leader.job, leader.dir = f"job-{number}", leader.dir / f"test-{number}"
+    leader.dir.mkdir()
+    yield leader
+    leader.close_servers()
+    shutil.rmtree(leader.dir, ignore_errors=True)
+    leader.dir = leader.dir.parent
+
+
+@pytest.fixture
+def worker(shared_worker, leader):
+    """A worker that the test leaves as it found it."""
+    return shared_worker
+
+
+@pytest.fixture
+def own_leader(kafka, work):
+    yield from a_leader(kafka, work)
+
+
+@pytest.fixture
+def own_worker(own_leader):
+    """A worker that the test may kill."""
+    worker = Worker(own_leader)
+    own_leader.ready(worker)
+    return worker
 
 
 @pytest.fixture
@@ -53,23 +92,16 @@ def leader_of_own_broker(work):
     shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.fixture
-def worker(leader):
-    worker = Worker(leader)
-    leader.ready(worker)
-    return worker
-
-
 @pytest.fixture(scope="module")
 def raw(work):
-    """Data, holes and explicit zeroes, in every cell but the third, which is empty."""
+    """25 MiB of data, holes and explicit zeroes; little in the first cell, so that it is done soon; nothing in the third."""
     path = work / "worker-source.raw"
     data = random.Random(5).randbytes(6 * MIB)
     with open(path, "wb") as out:
         out.truncate(DISK)
-        for offset in (0, CELL + 3 * MIB, 3 * CELL + 7 * MIB, DISK - 6 * MIB):
+        for offset, length in ((0, 1), (CELL + 3 * MIB, 6), (3 * CELL + 7 * MIB, 6), (3 * CELL + 20 * MIB, 6), (DISK - 6 * MIB, 6)):
             out.seek(offset)
-            out.write(data)
+            out.write(data[:length * MIB])
         out.seek(CELL + 20 * MIB)
         out.write(bytes(2 * MIB))
     return path
@@ -146,8 +178,8 @@ def test_inspect_and_copy(leader, worker, raw, kind):
             length = min(CELL, DISK - number * CELL)
             assert cell.digest == lib_digest.root(read, [(number * CELL, length)]), f"digest of cell {number}"
             assert cell.data_bytes + cell.zero_found_bytes + cell.skipped_bytes == length
-    last = leader.wait("progress", lambda p: p.counts == counts or p.counts.data_bytes == counts.data_bytes)
-    assert last.task_id == task.task_id
+    last = leader.wait("progress", lambda p: p.task_id == task.task_id and p.counts.data_bytes == counts.data_bytes)
+    assert last.counts.skipped_bytes == counts.skipped_bytes
     assert same_content(target, raw)
     leader.heartbeat(lambda h: h.at_ms > now_ms() - 5000 and not h.worker.running)
     assert worker.children() == [], "the source's child is gone with the task"
@@ -158,10 +190,10 @@ def test_ranges_and_done_cells(leader, worker, raw):
     inspect, seen = leader.inspected(raw, worker, format="raw", expected_size_bytes=DISK)
     target, port = leader.target(DISK)
     first = leader.hand_out(leader.copy_task(inspect, seen, port, length=2 * CELL), worker)
-    done = pb.common.ByteCounts(data_bytes=6 * MIB, skipped_bytes=CELL - 6 * MIB)
+    done = pb.common.ByteCounts(data_bytes=12 * MIB, skipped_bytes=CELL - 12 * MIB)
     second = leader.hand_out(leader.copy_task(inspect, seen, port, offset=2 * CELL, attempt=2, done=[3], done_counts=done),
                              worker)
-    assert leader.event(first, "finished").finished.counts.data_bytes >= 12 * MIB
+    assert leader.event(first, "finished").finished.counts.data_bytes >= 7 * MIB
     counts = leader.event(second, "finished").finished.counts
     assert counts.data_bytes + counts.zero_found_bytes + counts.skipped_bytes == DISK - 2 * CELL
     leader.wait("checkpoints", lambda c: len(cells_of(leader, second)) == 2)
@@ -219,8 +251,9 @@ def test_refused_sources(leader, worker, raw):
     leader.event(task, "inspected")
 
 
-def test_file_roots(leader, raw):
+def test_file_roots(own_leader, raw):
     """Only files below the allowed directories, wherever a link leads from there."""
+    leader = own_leader
     allowed = leader.dir / "allowed"
     allowed.mkdir()
     worker = Worker(leader, file_roots=allowed)
@@ -256,16 +289,18 @@ def test_poison(leader, worker, raw):
         leader.wait("drover.dlq", lambda d: d.topic == f"drover.tasks.site-1.{kind}" and d.payload == b"\xff\x00garbage")
     leader.send("drover.control", b"\xff\x00garbage")
     leader.wait("drover.dlq", lambda d: d.topic == "drover.control")
-    strange = pb.task.Task(task_id="strange", job_id="job-1", attempt=1)
+    strange = pb.task.Task(task_id="strange", job_id=leader.job, attempt=1)
     leader.send("drover.tasks.site-1.copy", strange.SerializeToString(), partition=leader.partition(worker, "copy"))
     assert leader.event(strange, "failed").failed.error.code == "DRV-TASK-INVALID"
     leader.inspected(raw, worker)
 
 
 @pytest.fixture
-def slow(leader, raw):
-    """(inspect task, result, target, port, make): a copy that takes about 10 s, because the source's data is limited."""
+def slow(raw):
+    """start(worker) -> (inspect task, result, task, target, port): a copy that takes some seconds, because its rate is
+    limited, and has its first checkpoint."""
     def start(worker, rate=4 * MIB, **fields):
+        leader = worker.leader
         inspect, seen = leader.inspected(raw, worker, format="raw")
         target, port = leader.target(DISK)
         task = leader.hand_out(leader.copy_task(inspect, seen, port, rate_bytes_per_second=rate, **fields), worker)
@@ -284,7 +319,8 @@ def idle(leader, worker, since_ms):
     leader.heartbeat(lambda h: h.pid == worker.pid and h.at_ms >= since_ms and not h.worker.running)
 
 
-def test_duplicate_and_no_slot(leader, raw):
+def test_duplicate_and_no_slot(own_leader, raw):
+    leader = own_leader
     worker = Worker(leader, copy_slots=1)
     leader.ready(worker)
     inspect, seen = leader.inspected(raw, worker, format="raw")
@@ -387,7 +423,8 @@ def test_pause_and_go_on(leader, worker, raw, slow):
     assert [c for *_, c in sorted(sequences)] == sorted(c for *_, c in sequences), "progress never falls"
 
 
-def test_drain(leader, worker, slow):
+def test_drain(own_leader, own_worker, slow):
+    leader, worker = own_leader, own_worker
     *_, task, _, _ = slow(worker)
     began = time.monotonic()
     assert worker.stop() == 0
@@ -405,7 +442,8 @@ def gone(pids, timeout=5):
         time.sleep(0.02)
 
 
-def test_kill_leaves_nothing(leader, worker, slow):
+def test_kill_leaves_nothing(own_leader, own_worker, slow):
+    leader, worker = own_leader, own_worker
     *_, task, _, _ = slow(worker)
     children = worker.children()
     assert [c for c in children if "qemu-nbd" in cmdline(c)], children
@@ -419,7 +457,8 @@ def test_kill_leaves_nothing(leader, worker, slow):
     assert len(beats) == 2
 
 
-def test_same_name_twice(leader, worker):
+def test_same_name_twice(own_leader, own_worker):
+    leader, worker = own_leader, own_worker
     second = Worker(leader, worker.name)
     assert second.process.wait(10) == 1
     assert "another worker named" in second.log.read_text()
@@ -452,7 +491,8 @@ def test_child_dies(leader, worker, slow):
     assert (error.code, error.error_class) == ("DRV-SOURCE-CHILD", pb.common.ERROR_CLASS_RETRYABLE), error
 
 
-def test_unreachable_target(leader, raw):
+def test_unreachable_target(own_leader, raw):
+    leader = own_leader
     worker = Worker(leader, connect_timeout="1s")
     leader.ready(worker)
     inspect, seen = leader.inspected(raw, worker, format="raw")
@@ -496,8 +536,9 @@ def test_nbd_source(leader, worker, raw):
     assert same_content(target, raw)
 
 
-def test_partitions_move_and_tasks_stay(leader, worker, raw, slow):
+def test_partitions_move_and_tasks_stay(own_leader, own_worker, raw, slow):
     """A second worker joins: the first loses partitions, reports it at once, and its task runs on."""
+    leader, worker = own_leader, own_worker
     before = leader.ready(worker, copy=4)
     assert list(before.worker.copy_partitions) == [0, 1, 2, 3]
     *_, task, target, _ = slow(worker, rate=8 * MIB)
