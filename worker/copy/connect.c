@@ -3,6 +3,7 @@
 #include "worker/copy/side_internal.h"
 
 #include <string.h>
+#include <sys/socket.h>
 
 #define ALLOCATION "base:allocation"
 /* A connection that lived this long was a good one, even if nothing was asked of it. */
@@ -43,6 +44,18 @@ void drover_conn_open(DroverConn *conn, int64_t now_us)
         drover_conn_ready(conn, now_us);
     else if (nbd_aio_is_dead(conn->nbd) == 1 || nbd_aio_is_closed(conn->nbd) == 1)
         drover_conn_lost(conn, nbd_get_error(), now_us);
+}
+
+/*
+ * A Unix socket's buffer holds 208 KiB by default, less than one request, so each write would be cut and wait for the server
+ * once more. The kernel grants twice its default maximum without asking. TCP sizes its buffers by itself and better.
+ */
+static void widen(struct nbd_handle *nbd)
+{
+    int fd = nbd_aio_get_fd(nbd), bytes = 1 << 20, domain = 0;
+    socklen_t len = sizeof domain;
+    if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
 }
 
 static uint64_t block_size(struct nbd_handle *nbd, int type)
@@ -114,7 +127,8 @@ void drover_conn_ready(DroverConn *conn, int64_t now_us)
         side->info.can_multi_conn = info.can_multi_conn;
         side->info.can_flush = info.can_flush;
     }
-    side->n_wanted = info.can_multi_conn ? side->n_conns : 1;
+    widen(conn->nbd);
+    side->n_wanted = info.can_multi_conn ? side->n_start : 1;
     conn->state = CONN_READY;
     conn->active_us = conn->ready_us = now_us;
     conn->failures = 0;

@@ -12,8 +12,6 @@ static void set_defaults(DroverCopyParams *params)
 {
     if (params->digest == 0)
         params->digest = DROVER_DIGEST_NONE;
-    if (params->connections == 0)
-        params->connections = 4;
     if (params->memory_bytes == 0)
         params->memory_bytes = 64 * MIB;
     params->memory_bytes = MAX(params->memory_bytes, MIB);

@@ -122,7 +122,7 @@ typedef struct {
     bool target_is_zero;          /* ranges not done read as zero at the target: write no zeroes */
     bool no_flush;                /* for comparisons only: cells count as done without a flush */
 
-    uint32_t connections;       /* per side where multi-conn is offered; default 4 */
+    uint32_t connections;       /* per side where multi-conn is offered; default: 4, up to 16 while latency asks for more */
     uint64_t memory_bytes;      /* buffers; default 64 MiB, at least 1 MiB */
     uint64_t unflushed_bytes;   /* most data sent and not yet reported, in flight included; default and least 64 MiB */
     uint64_t request_bytes;     /* default 256 KiB, rounded to 64 KiB, at most 2 MiB */

@@ -53,6 +53,7 @@ typedef struct Block {
     uint64_t epoch;
     uint64_t offset, len;
     uint8_t *buffer; /* NULL: a hole */
+    uint64_t writing; /* bytes of data that were read and are not yet written */
     unsigned pending; /* operations that are not back */
 } Block;
 
@@ -73,7 +74,7 @@ struct DroverCopy {
     /* the run */
     DroverSide *source, *target;
     DroverPool *pool;
-    DroverWindow window;
+    DroverWindow read_window, write_window;
     bool started;      /* both sides are known and the plan stands */
     uint64_t begin, end; /* the range, resolved */
     uint64_t next_cell;  /* offset of the next cell to look at; end: none left */
@@ -83,6 +84,7 @@ struct DroverCopy {
     uint64_t epoch;    /* rises when the target is voided */
     Block *blocks;
     uint64_t reading_bytes;
+    uint64_t writing_bytes; /* data read and not yet written */
     uint64_t unflushed_bytes; /* reserved by cells that are not reported */
     bool blocked;      /* nothing more can be issued before something is reported */
     bool exhausted;    /* every cell is in ACTIVE or done */
@@ -110,6 +112,7 @@ struct DroverCopy {
     int64_t throttle_wait_us;
     int64_t began_us;
     int64_t next_progress_us;
+    int64_t next_growth_us;
     struct {
         int64_t at_us;
         uint64_t bytes;

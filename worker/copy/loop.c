@@ -7,6 +7,11 @@
 #include <unistd.h>
 
 #define TICK_US INT64_C(500000)
+#define START_CONNECTIONS 4
+#define MAX_CONNECTIONS 16
+#define REQUESTS_A_CONNECTION 16
+#define LONG_PATH_US 5000
+#define GROWTH_US INT64_C(100000)
 #define WINDOW_FLOOR (UINT64_C(4) << 20)
 
 void engine_fail(DroverCopy *copy, DroverErrorClass error_class, const DroverRange *region, const char *format, ...)
@@ -64,7 +69,8 @@ static DroverSide *make_side(DroverCopy *copy, bool source, int64_t now_us)
         .name = source ? "source" : "target",
         .endpoint = g_steal_pointer(&copy->endpoints[source ? 0 : 1]),
         .want_extents = source && !params->no_extents,
-        .connections = params->connections,
+        .connections = params->connections != 0 ? params->connections : START_CONNECTIONS,
+        .max_connections = params->connections != 0 ? params->connections : MAX_CONNECTIONS,
         .connect_deadline_us = (int64_t)params->connect_deadline_ms * 1000,
         .reconnect_deadline_us = (int64_t)params->reconnect_deadline_ms * 1000,
         .stall_deadline_us = (int64_t)params->stall_deadline_ms * 1000,
@@ -115,6 +121,25 @@ static void take_answers(DroverCopy *copy, int64_t now_us)
             engine_extents_answer(copy, op, now_us);
         else
             engine_read_done(copy, op, now_us);
+}
+
+/*
+ * Servers work on so many requests of one connection at a time and no more (nbdkit: 16), so a long path whose window asks
+ * for more needs more connections. On a short one they would only cost system calls.
+ */
+static void grow_connections(DroverCopy *copy)
+{
+    const struct {
+        DroverSide *side;
+        const DroverWindow *window;
+        const DroverLatency *latency;
+    } ends[] = {{copy->source, &copy->read_window, &copy->read_latency}, {copy->target, &copy->write_window, &copy->write_latency}};
+    for (size_t i = 0; i < G_N_ELEMENTS(ends); i++) {
+        uint64_t wanted = ends[i].window->bytes / copy->params.request_bytes;
+        if (drover_latency_percentile(ends[i].latency, 5) >= LONG_PATH_US &&
+            wanted > REQUESTS_A_CONNECTION * drover_side_open_connections(ends[i].side))
+            drover_side_grow(ends[i].side);
+    }
 }
 
 static DroverStallCause stall_cause(const DroverCopy *copy, int64_t now_us)
@@ -186,6 +211,10 @@ static bool turn(DroverCopy *copy, int64_t now_us)
         engine_report(copy);
         if (copy->error == NULL && copy->exhausted && copy->active.length == 0)
             return false;
+        if (now_us >= copy->next_growth_us) {
+            grow_connections(copy);
+            copy->next_growth_us = now_us + GROWTH_US;
+        }
         if (now_us >= copy->next_progress_us)
             tell_progress(copy, now_us);
     }
@@ -252,7 +281,8 @@ bool engine_run(DroverCopy *copy, GError **error)
     int64_t start_us = g_get_monotonic_time();
     copy->source = make_side(copy, true, start_us);
     copy->target = make_side(copy, false, start_us);
-    drover_window_init(&copy->window, WINDOW_FLOOR, copy->params.memory_bytes, start_us);
+    drover_window_init(&copy->read_window, WINDOW_FLOOR, copy->params.memory_bytes, start_us);
+    drover_window_init(&copy->write_window, WINDOW_FLOOR, copy->params.memory_bytes, start_us);
     g_autofree struct pollfd *fds = g_new(struct pollfd, 1 + drover_side_max_fds(copy->source) + drover_side_max_fds(copy->target));
     while (turn(copy, g_get_monotonic_time()))
         poll_once(copy, fds);

@@ -68,7 +68,8 @@ DroverSide *drover_side_new(const DroverSideConfig *config, int64_t now_us)
     DroverSide *side = g_new0(DroverSide, 1);
     side->config = *config;
     side->endpoint = config->endpoint;
-    side->n_conns = MAX(config->connections, 1);
+    side->n_start = MAX(config->connections, 1);
+    side->n_conns = MAX(config->max_connections, side->n_start);
     side->n_wanted = 1;
     side->conns = g_new0(DroverConn, side->n_conns);
     for (unsigned i = 0; i < side->n_conns; i++)
@@ -376,6 +377,12 @@ void drover_side_handle_fds(DroverSide *side, const struct pollfd *fds, size_t n
     for (unsigned i = 0; i < side->n_conns && at < n; i++)
         if (side->conns[i].nbd != NULL)
             handle(&side->conns[i], fds[at++].revents, now_us);
+}
+
+void drover_side_grow(DroverSide *side)
+{
+    if (side->known && side->info.can_multi_conn && side->n_wanted < side->n_conns && side->n_ready == side->n_wanted)
+        side->n_start = ++side->n_wanted;
 }
 
 bool drover_side_is_up(const DroverSide *side)

@@ -66,7 +66,8 @@ typedef struct {
     const char *name; /* "source" or "target", for messages */
     DroverEndpoint *endpoint; /* taken over */
     bool want_extents;
-    unsigned connections;
+    unsigned connections;     /* to begin with, when the server says multi-conn */
+    unsigned max_connections; /* as far as drover_side_grow may go */
     int64_t connect_deadline_us;   /* for the first connection */
     int64_t reconnect_deadline_us; /* without any connection */
     int64_t stall_deadline_us;
@@ -102,6 +103,9 @@ int64_t drover_side_wait_us(const DroverSide *side, int64_t now_us);
 size_t drover_side_max_fds(const DroverSide *side);
 size_t drover_side_fill_fds(DroverSide *side, struct pollfd *fds);
 void drover_side_handle_fds(DroverSide *side, const struct pollfd *fds, size_t n, int64_t now_us);
+
+/* One more connection, if max_connections allows and all that are wanted work. */
+void drover_side_grow(DroverSide *side);
 
 bool drover_side_is_up(const DroverSide *side); /* at least one connection works */
 const DroverExportInfo *drover_side_info(const DroverSide *side); /* NULL until the first connection */

@@ -32,7 +32,8 @@ struct DroverSide {
     DroverEndpoint *endpoint;
     DroverConn *conns;
     unsigned n_conns;  /* allocated */
-    unsigned n_wanted; /* 1 until the server says multi-conn */
+    unsigned n_start;  /* wanted where the server says multi-conn */
+    unsigned n_wanted; /* 1 until it does */
     unsigned n_ready;
     bool known;        /* info is valid */
     DroverExportInfo info;

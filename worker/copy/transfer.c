@@ -27,6 +27,7 @@ static void block_free(DroverCopy *copy, Block *block)
     *(block->prev != NULL ? &block->prev->next : &copy->blocks) = block->next;
     if (block->next != NULL)
         block->next->prev = block->prev;
+    copy->writing_bytes -= block->writing;
     drover_pool_put(copy->pool, block->buffer);
     g_slice_free(Block, block);
 }
@@ -133,6 +134,8 @@ static void send_run(DroverCopy *copy, Block *block, uint64_t from, uint64_t to,
         cell->out.data_bytes += len;
         if (cell->digest != NULL)
             drover_cell_digest_add(cell->digest, from, data, (size_t)len);
+        copy->writing_bytes += len;
+        block->writing += len;
         submit_write(copy, block, from, data, len, now_us);
         return;
     }
@@ -240,6 +243,7 @@ void engine_write_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
         copy->last_write_us = now_us;
         if (payload) {
             drover_latency_add(&copy->write_latency, (uint64_t)op->latency_us);
+            drover_window_answered(&copy->write_window, op->len, (uint64_t)op->latency_us, now_us);
             copy->written_bytes += op->len;
             block->cell->sent += op->len;
         }
@@ -278,7 +282,7 @@ void engine_read_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
         copy->result->read_requests++;
         copy->counts.read_bytes += op->len;
         drover_latency_add(&copy->read_latency, (uint64_t)op->latency_us);
-        drover_window_answered(&copy->window, op->len, (uint64_t)op->latency_us, now_us);
+        drover_window_answered(&copy->read_window, op->len, (uint64_t)op->latency_us, now_us);
     }
     drover_op_free(op);
     if (--block->pending > 0)
@@ -363,7 +367,10 @@ static bool issue_data(DroverCopy *copy, Cell *cell, const DroverSegment *segmen
         copy->blocked = true;
         return false;
     }
-    if (copy->reading_bytes > 0 && copy->reading_bytes + len > copy->window.bytes)
+    /* Reads have their window. What waits for the target beyond its own window slows them down, too: more buffers in
+     * use than the two paths need would only fall out of the cache. */
+    uint64_t backlog = copy->writing_bytes > copy->write_window.bytes ? copy->writing_bytes - copy->write_window.bytes : 0;
+    if (copy->reading_bytes + backlog > 0 && copy->reading_bytes + backlog + len > copy->read_window.bytes)
         return false;
     if (drover_pool_in_use(copy->pool) == drover_pool_count(copy->pool))
         return false;

@@ -118,7 +118,7 @@ static gpointer watch_signals(gpointer data)
 static bool open_ends(Run *run, GError **error)
 {
     DroverJob *job = run->job;
-    unsigned connections = MAX(job->params.connections, 4) + 2;
+    unsigned connections = MAX(job->params.connections, 16) + 2;
     if (!open_end(&run->source, job->source, job->source_format, false, connections, error))
         return false;
     DroverCopyScan scan = {0};

@@ -8,7 +8,8 @@
 #include "worker/drover-copy/job.h"
 
 static const DroverOption options[] = {
-    {"", "connections", DROVER_OPTION_INT, "4", "N", "Connections to each side, where it allows several", 0},
+    {"", "connections", DROVER_OPTION_INT, "0", "N",
+     "Connections to each side, where it allows several; 0: 4, up to 16 when latency asks for more", 0},
     {"", "memory", DROVER_OPTION_SIZE, "64M", "SIZE", "Buffers", 0},
     {"", "request-size", DROVER_OPTION_SIZE, "256K", "SIZE", "Bytes a request, at most 2M", 0},
     {"", "digest", DROVER_OPTION_STRING, "none", "none|xxh3|sha256", "Hash what is read, a root for each 32 MiB", 0},
@@ -44,8 +45,8 @@ static bool fill_params(const DroverConfig *config, DroverCopyParams *params, bo
     if (verify && params->digest == DROVER_DIGEST_NONE)
         params->digest = DROVER_DIGEST_XXH3;
     int64_t connections = drover_config_int(config, ".connections");
-    if (connections < 1 || connections > 64)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "--connections must be between 1 and 64");
+    if (connections > 64)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "--connections must be between 1 and 64, or 0");
     bool resume = *drover_config_string(config, ".resume") != '\0';
     params->connections = (uint32_t)connections;
     params->memory_bytes = (uint64_t)drover_config_int(config, ".memory");
