@@ -18,8 +18,8 @@ typedef struct {
 } DroverReporterName;
 
 /*
- * A task from its bytes, or NULL with a PERMANENT error (DRV-TASK-INVALID). *HEADER (may be NULL) gets a task without body
- * when at least the ids and the attempt could be read, so that the failure can be reported to the job.
+ * A task from its bytes, or NULL with a PERMANENT error (DRV-TASK-INVALID). *HEADER (may be NULL) gets a task without
+ * body when at least the ids and the attempt could be read, so that the failure can be reported to the job.
  */
 DroverTask *drover_codec_task(const uint8_t *data, size_t len, DroverTask **header, GError **error);
 DroverJobControl *drover_codec_control(const uint8_t *data, size_t len, GError **error);

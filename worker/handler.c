@@ -13,7 +13,8 @@ void drover_handler_publish(DroverWorker *worker, DroverRunning *running, GBytes
     GCancellable *cancel = task->kind == DROVER_TASK_COPY ? drover_running_cancellable(running) : NULL;
     int timeout_ms = task->kind == DROVER_TASK_COPY ? 0 : (int)worker->drain_timeout_ms;
     g_autoptr(GError) error = NULL;
-    if (!revoked && !drover_post(worker->producer, worker->events_topic, task->job_id, event, timeout_ms, cancel, &error))
+    if (!revoked &&
+        !drover_post(worker->producer, worker->events_topic, task->job_id, event, timeout_ms, cancel, &error))
         drover_error("event.lost", error->message, F_S("task_id", task->task_id), F_U("attempt", task->attempt));
 }
 

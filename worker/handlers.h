@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a slot does with a task. Each handler runs on its slot's thread, blocks until the task has ended, and reports its
- * end: finished, failed, released, or nothing when the task was revoked. It does not end the entry in the table.
+ * What a slot does with a task. Each handler runs on its slot's thread, blocks until the task has ended, and reports
+ * its end: finished, failed, released, or nothing when the task was revoked. It does not end the entry in the table.
  */
 #ifndef DROVER_WORKER_HANDLERS_H
 #define DROVER_WORKER_HANDLERS_H

@@ -144,7 +144,8 @@ void drover_heart_free(DroverHeart *heart, bool last)
         g_mutex_lock(&heart->lock);
         g_autoptr(GBytes) beat = make_beat(heart, true);
         g_mutex_unlock(&heart->lock);
-        if (!drover_post(heart->worker->producer, TOPIC, heart->worker->name.process_id, beat, LAST_BEAT_MS, NULL, &error))
+        if (!drover_post(heart->worker->producer, TOPIC, heart->worker->name.process_id, beat, LAST_BEAT_MS, NULL,
+                         &error))
             drover_warning("heartbeat.last_lost", error->message);
     }
     g_array_unref(heart->copy_partitions);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One heartbeat on drover.fleet every interval, and at once when slots or partitions change. It renews the leases of all
- * running tasks. Has a thread of its own.
+ * One heartbeat on drover.fleet every interval, and at once when slots or partitions change. It renews the leases of
+ * all running tasks. Has a thread of its own.
  */
 #ifndef DROVER_WORKER_HEARTBEAT_H
 #define DROVER_WORKER_HEARTBEAT_H

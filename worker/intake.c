@@ -22,7 +22,8 @@ static void partitions_changed(DroverConsumer *consumer, void *user_data)
     Intake *intake = user_data;
     g_autoptr(GArray) copy = drover_consumer_owned(consumer, intake->worker->copy_topic);
     g_autoptr(GArray) source = drover_consumer_owned(consumer, intake->worker->source_topic);
-    drover_info("intake.partitions", "Partitions have changed hands", F_U("copy", copy->len), F_U("source", source->len));
+    drover_info("intake.partitions", "Partitions have changed hands", F_U("copy", copy->len),
+                F_U("source", source->len));
     drover_heart_set_partitions(intake->heart, copy, source);
 }
 

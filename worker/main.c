@@ -86,11 +86,11 @@ int main(int argc, char **argv)
     static const DroverOption *const tables[] = {drover_worker_options, drover_fleet_options, NULL};
     drover_drain_install();
     g_autoptr(GError) error = NULL;
-    g_autoptr(DroverConfig) config = drover_config_parse(
-        "drover-worker", "",
-        "Reads disks at the source and copies them to the volume agents' exports. Start as many as you like: they share\n"
-        "the work of their site. Keeps no state; kill it at any time.",
-        tables, &argc, &argv, &error);
+    g_autoptr(DroverConfig) config = drover_config_parse("drover-worker", "",
+                                                         "Reads disks at the source and copies them to the volume "
+                                                         "agents' exports. Start as many as you like: they share\n"
+                                                         "the work of their site. Keeps no state; kill it at any time.",
+                                                         tables, &argc, &argv, &error);
     DroverWorker worker = {0};
     if (config == NULL || !drover_worker_configure(&worker, config, &error)) {
         g_printerr("drover-worker: %s\n", error->message);

@@ -9,8 +9,8 @@
 const DroverOption drover_worker_options[] = {
     {"worker", "name", DROVER_OPTION_STRING, NULL, "NAME",
      "Stable name of this process in the fleet; default worker-HOSTNAME", 0},
-    {"worker", "site", DROVER_OPTION_STRING, NULL, "SITE", "Site whose sources it reads; default: the only one of [fleet] sites",
-     0},
+    {"worker", "site", DROVER_OPTION_STRING, NULL, "SITE",
+     "Site whose sources it reads; default: the only one of [fleet] sites", 0},
     {"worker", "run-dir", DROVER_OPTION_STRING, "/run/drover", "DIR",
      "Directory for private sockets; a subdirectory with the process name is made, and emptied at start", 0},
     {"worker", "file-roots", DROVER_OPTION_LIST, NULL, "DIR,...",
@@ -21,7 +21,8 @@ const DroverOption drover_worker_options[] = {
     {"worker", "connections", DROVER_OPTION_INT, "4", "N", "NBD connections of one copy to each side", 0},
     {"worker", "request-size", DROVER_OPTION_SIZE, "256K", "BYTES", "NBD request size", 0},
     {"worker", "heartbeat-interval", DROVER_OPTION_DURATION, "10s", "TIME", "How often to tell that it is alive", 0},
-    {"worker", "connect-timeout", DROVER_OPTION_DURATION, "30s", "TIME", "Longest wait for the first NBD connection", 0},
+    {"worker", "connect-timeout", DROVER_OPTION_DURATION, "30s", "TIME", "Longest wait for the first NBD connection",
+     0},
     {"worker", "reconnect-timeout", DROVER_OPTION_DURATION, "10m", "TIME",
      "Longest time without a working NBD connection before a copy fails", 0},
     {"worker", "checkpoint-wait", DROVER_OPTION_DURATION, "10s", "TIME",
@@ -38,7 +39,8 @@ static char *default_name(void)
     return g_strdup_printf("worker-%.50s", host);
 }
 
-static bool bounded(const DroverConfig *config, const char *key, int64_t min, int64_t max, unsigned *out, GError **error)
+static bool bounded(const DroverConfig *config, const char *key, int64_t min, int64_t max, unsigned *out,
+                    GError **error)
 {
     int64_t value = drover_config_int(config, key);
     if (value < min || value > max)

@@ -57,8 +57,8 @@ static bool wait_for(Delivery *delivery, int64_t deadline_us, GCancellable *canc
         return true;
     if (g_cancellable_set_error_if_cancelled(cancel, error))
         return false;
-    return drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-KAFKA-TIMEOUT: Kafka did not acknowledge a record for %s in time",
-                       topic);
+    return drover_fail(error, DROVER_ERROR_RETRYABLE,
+                       "DRV-KAFKA-TIMEOUT: Kafka did not acknowledge a record for %s in time", topic);
 }
 
 static bool send_once(DroverProducer *producer, const char *topic, const char *key, GBytes *value, int64_t deadline_us,
@@ -71,7 +71,8 @@ static bool send_once(DroverProducer *producer, const char *topic, const char *k
     g_cond_init(&delivery->cond);
     gsize len;
     const void *data = g_bytes_get_data(value, &len);
-    bool ok = drover_producer_send(producer, topic, DROVER_PARTITION_BY_KEY, key, data, len, delivered, delivery, error);
+    bool ok =
+        drover_producer_send(producer, topic, DROVER_PARTITION_BY_KEY, key, data, len, delivered, delivery, error);
     if (!ok)
         delivery_unref(delivery);
     ok = ok && wait_for(delivery, deadline_us, cancel, topic, error);

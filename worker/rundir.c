@@ -42,7 +42,8 @@ DroverRunDir *drover_run_dir_open(const char *base, const char *name, GError **e
     }
     if (flock(dir->lock, LOCK_EX | LOCK_NB) < 0) {
         drover_fail(error, DROVER_ERROR_PERMANENT,
-                    "DRV-WORKER-RUN-DIR: another worker named %s runs on this host; give each its own [worker] name", name);
+                    "DRV-WORKER-RUN-DIR: another worker named %s runs on this host; give each its own [worker] name",
+                    name);
         return NULL;
     }
     remove_sockets(dir->path);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The threads that execute tasks: one a slot, alive as long as the pool, since children die with the thread that started
- * them. What may run is decided by the running table; the pool only has enough threads for it.
+ * The threads that execute tasks: one a slot, alive as long as the pool, since children die with the thread that
+ * started them. What may run is decided by the running table; the pool only has enough threads for it.
  */
 #ifndef DROVER_WORKER_SLOTS_H
 #define DROVER_WORKER_SLOTS_H

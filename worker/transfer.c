@@ -39,8 +39,8 @@ static void on_log(void *data, DroverLogLevel level, const char *event, const ch
                F_S("task_id", transfer->task->task_id), F_U("attempt", transfer->task->attempt));
 }
 
-/* Loop thread, which is the slot's. Asked before each reconnect: also the moment to notice that the child is gone, which
- * the engine would otherwise take for a restart and wait for. */
+/* Loop thread, which is the slot's. Asked before each reconnect: also the moment to notice that the child is gone,
+ * which the engine would otherwise take for a restart and wait for. */
 static bool is_fenced(void *data)
 {
     Transfer *transfer = data;

@@ -9,8 +9,9 @@
 bool drover_image_truncated(GError **error, const char *what, uint64_t offset, uint64_t len, uint64_t file_size)
 {
     return drover_fail(error, DROVER_ERROR_PERMANENT,
-                       "DRV-SOURCE-TRUNCATED: the image is cut off: %s at byte %" G_GUINT64_FORMAT " needs %" G_GUINT64_FORMAT
-                       " bytes, the file has only %" G_GUINT64_FORMAT "; copy the image again from where it came from",
+                       "DRV-SOURCE-TRUNCATED: the image is cut off: %s at byte %" G_GUINT64_FORMAT
+                       " needs %" G_GUINT64_FORMAT " bytes, the file has only %" G_GUINT64_FORMAT
+                       "; copy the image again from where it came from",
                        what, offset, len, file_size);
 }
 

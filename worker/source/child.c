@@ -37,9 +37,10 @@ static int listen_privately(const char *path, GError **error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) {
-        drover_fail(error, DROVER_ERROR_PERMANENT,
-                    "DRV-WORKER-RUN-DIR: the socket name %s is longer than %zu bytes; choose a shorter [worker] run-dir",
-                    path, sizeof address.sun_path - 1);
+        drover_fail(
+            error, DROVER_ERROR_PERMANENT,
+            "DRV-WORKER-RUN-DIR: the socket name %s is longer than %zu bytes; choose a shorter [worker] run-dir", path,
+            sizeof address.sun_path - 1);
         return -1;
     }
     g_strlcpy(address.sun_path, path, sizeof address.sun_path);

@@ -125,7 +125,8 @@ static void file_close(DroverSource *source)
 /* Puts the file's name behind the code of an error that does not name it: "DRV-X: /path: ...". Always returns false. */
 static bool name_file(const FileSource *file, GError **error)
 {
-    if (error == NULL || *error == NULL || (*error)->domain != DROVER_ERROR || strstr((*error)->message, file->path) != NULL)
+    if (error == NULL || *error == NULL || (*error)->domain != DROVER_ERROR ||
+        strstr((*error)->message, file->path) != NULL)
         return false;
     g_autofree char *code = drover_error_code((*error)->message);
     const char *rest = *code == '\0' ? (*error)->message : (*error)->message + strlen(code) + strlen(": ");

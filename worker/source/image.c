@@ -141,8 +141,8 @@ bool drover_image_check_qemu(int fd, const char *format, GCancellable *cancel, G
                            g_strerror(errno));
     g_subprocess_launcher_take_fd(launcher, copy, CHILD_FD);
     g_autoptr(GError) spawn_error = NULL;
-    g_autoptr(GSubprocess) child = g_subprocess_launcher_spawn(launcher, &spawn_error, "qemu-img", "check", "-f", format,
-                                                               "--output=json", CHILD_FILE, NULL);
+    g_autoptr(GSubprocess) child = g_subprocess_launcher_spawn(launcher, &spawn_error, "qemu-img", "check", "-f",
+                                                               format, "--output=json", CHILD_FILE, NULL);
     if (child == NULL)
         return drover_fail(error, DROVER_ERROR_RETRYABLE,
                            "DRV-SOURCE-CHILD: cannot start qemu-img (Debian package qemu-utils): %s",

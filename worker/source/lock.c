@@ -16,9 +16,9 @@
 
 static bool busy(GError **error, const char *path)
 {
-    return drover_fail(error, DROVER_ERROR_RETRYABLE,
-                       "DRV-SOURCE-BUSY: %s is open for writing in another program; shut the VM down or close the program",
-                       path);
+    return drover_fail(
+        error, DROVER_ERROR_RETRYABLE,
+        "DRV-SOURCE-BUSY: %s is open for writing in another program; shut the VM down or close the program", path);
 }
 
 static bool no_locks_here(int failure)

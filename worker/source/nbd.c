@@ -24,7 +24,8 @@ static bool uri_is_acceptable(const char *uri, GError **error)
     const char *authority = strstr(uri, "://") + 3;
     size_t len = strcspn(authority, "/?#");
     return memchr(authority, '@', len) == NULL ||
-           drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-SOURCE-KIND: the source's address must not carry credentials");
+           drover_fail(error, DROVER_ERROR_PERMANENT,
+                       "DRV-SOURCE-KIND: the source's address must not carry credentials");
 }
 
 static void nbd_source_close(DroverSource *source)
@@ -89,9 +90,10 @@ static DroverSource *nbd_source_open(const DroverSourceSpec *spec, const DroverS
     if (!uri_is_acceptable(spec->uri, error))
         return NULL;
     if (!spec->vouched_frozen) {
-        drover_fail(error, DROVER_ERROR_PERMANENT,
-                    "DRV-SOURCE-NOT-FROZEN: somebody may write to the NBD source while it is copied; stop the writer and "
-                    "submit the source as frozen");
+        drover_fail(
+            error, DROVER_ERROR_PERMANENT,
+            "DRV-SOURCE-NOT-FROZEN: somebody may write to the NBD source while it is copied; stop the writer and "
+            "submit the source as frozen");
         return NULL;
     }
     NbdSource *nbd = g_new0(NbdSource, 1);

@@ -66,9 +66,10 @@ static bool read_header(Walk *walk, GError **error)
                            "DRV-SOURCE-FORMAT: this is not a qcow2 image: its first bytes say so");
     h->version = be32_at(raw + 4);
     if (h->version != 2 && h->version != 3)
-        return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-SOURCE-FORMAT: qcow version %u is not supported; convert the image with qemu-img convert -O qcow2",
-                           h->version);
+        return drover_fail(
+            error, DROVER_ERROR_PERMANENT,
+            "DRV-SOURCE-FORMAT: qcow version %u is not supported; convert the image with qemu-img convert -O qcow2",
+            h->version);
     size_t len = h->version == 2 ? HEADER_V2 : HEADER_V3;
     if (!drover_image_read(walk->fd, walk->file_size, 0, raw, len, "the header", error))
         return false;
@@ -92,9 +93,10 @@ static bool header_is_sane(Walk *walk, GError **error)
                            "DRV-SOURCE-EXTERNAL: the qcow2 image needs a backing file; flatten it first "
                            "(qemu-img convert -O qcow2)");
     if ((h->incompatible & INCOMPATIBLE_DATA_FILE) != 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-SOURCE-EXTERNAL: the qcow2 image keeps its data in another file; convert it to a single "
-                           "file (qemu-img convert -O qcow2)");
+        return drover_fail(
+            error, DROVER_ERROR_PERMANENT,
+            "DRV-SOURCE-EXTERNAL: the qcow2 image keeps its data in another file; convert it to a single "
+            "file (qemu-img convert -O qcow2)");
     if (h->crypt_method != 0)
         return drover_fail(error, DROVER_ERROR_PERMANENT,
                            "DRV-SOURCE-ENCRYPTED: the qcow2 image is encrypted; decrypt it first");

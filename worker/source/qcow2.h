@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Structure check of qcow2 files. `qemu-img check` finds clusters that lie a whole cluster or more behind the end of the
- * file, not a last cluster that is cut off in its middle; QEMU then reads zeroes. This looks at every cluster's end,
- * and refuses images that would make QEMU open other files.
- * Facts: QEMU, docs/interop/qcow2.txt.
+ * Structure check of qcow2 files. `qemu-img check` finds clusters that lie a whole cluster or more behind the end of
+ * the file, not a last cluster that is cut off in its middle; QEMU then reads zeroes. This looks at every cluster's
+ * end, and refuses images that would make QEMU open other files. Facts: QEMU, docs/interop/qcow2.txt.
  */
 #ifndef DROVER_WORKER_SOURCE_QCOW2_H
 #define DROVER_WORKER_SOURCE_QCOW2_H

@@ -73,7 +73,8 @@ typedef struct {
     bool (*inspect)(DroverSource *source, GError **error);
     bool (*serve)(DroverSource *source, GError **error);
     bool (*identity)(DroverSource *source, DroverSourceIdentity *out, GError **error);
-    /* False with an error when the endpoint cannot come back by itself (its child has ended). Does not block. NULL: never. */
+    /* False with an error when the endpoint cannot come back by itself (its child has ended). Does not block. NULL:
+     * never. */
     bool (*alive)(DroverSource *source, GError **error);
     /* Areas that differ from what CHANGE_ID named, as DroverRange, sorted. NULL: this kind tracks no changes. */
     bool (*changed_areas)(DroverSource *source, const char *change_id, GArray *ranges, GError **error);
@@ -88,7 +89,8 @@ struct DroverSource {
     char *format;                   /* resolved: never "" for files */
     uint64_t capacity_bytes;        /* virtual size; valid after serve */
     bool frozen;
-    bool believed; /* set by the caller who proved that this is what was inspected: serve need not look at all tables again */
+    bool believed; /* set by the caller who proved that this is what was inspected: serve need not look at all tables
+                      again */
 };
 
 /* Takes locks and reads the identity. */

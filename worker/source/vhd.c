@@ -69,15 +69,17 @@ bool drover_vhd_check(int fd, uint64_t file_size, uint64_t *capacity_bytes, GErr
     if (!drover_image_read(fd, file_size, file_size - SECTOR, footer, sizeof footer, "the footer", error))
         return false;
     if (memcmp(footer, COOKIE, 8) != 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-SOURCE-TRUNCATED: the image is cut off: the VHD has no footer at its end (byte %" G_GUINT64_FORMAT
-                           "); copy the image again from where it came from",
-                           file_size);
+        return drover_fail(
+            error, DROVER_ERROR_PERMANENT,
+            "DRV-SOURCE-TRUNCATED: the image is cut off: the VHD has no footer at its end (byte %" G_GUINT64_FORMAT
+            "); copy the image again from where it came from",
+            file_size);
     uint64_t header_at = be64_at(footer + 16), disk_size = be64_at(footer + 48);
     *capacity_bytes = disk_size;
     switch (be32_at(footer + 60)) {
     case TYPE_FIXED:
-        return disk_size <= file_size - SECTOR || drover_image_truncated(error, "the data", 0, disk_size, file_size - SECTOR);
+        return disk_size <= file_size - SECTOR ||
+               drover_image_truncated(error, "the data", 0, disk_size, file_size - SECTOR);
     case TYPE_DYNAMIC:
         return check_blocks(fd, file_size, header_at, disk_size, error);
     case TYPE_DIFFERENCING:

@@ -16,7 +16,8 @@ bool drover_vhd_probe(const uint8_t *head, size_t len);
 /* A fixed one: only the last sector tells. */
 bool drover_vhd_probe_tail(int fd, uint64_t file_size);
 
-/* *CAPACITY_BYTES: the virtual size. Permanent errors: DRV-SOURCE-TRUNCATED, -CORRUPT, -EXTERNAL (differencing disk), -FORMAT. Retryable: DRV-SOURCE-IO. */
+/* *CAPACITY_BYTES: the virtual size. Permanent errors: DRV-SOURCE-TRUNCATED, -CORRUPT, -EXTERNAL (differencing disk),
+ * -FORMAT. Retryable: DRV-SOURCE-IO. */
 bool drover_vhd_check(int fd, uint64_t file_size, uint64_t *capacity_bytes, GError **error);
 
 #endif

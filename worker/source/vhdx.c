@@ -79,7 +79,8 @@ static bool read_item(Image *image, const uint8_t *entry, void *buf, size_t len,
     uint32_t offset = le32_at(entry + 16);
     if (!inside(offset, len, image->metadata_bytes))
         return corrupt(error, "the offset of a metadata item", offset);
-    return drover_image_read(image->fd, image->file_size, image->metadata_offset + offset, buf, len, "the metadata", error);
+    return drover_image_read(image->fd, image->file_size, image->metadata_offset + offset, buf, len, "the metadata",
+                             error);
 }
 
 static bool read_metadata(Image *image, GError **error)
@@ -119,9 +120,11 @@ static bool read_metadata(Image *image, GError **error)
 static bool metadata_is_sane(const Image *image, GError **error)
 {
     if ((image->flags & FLAG_HAS_PARENT) != 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-SOURCE-EXTERNAL: the VHDX is a differencing disk that needs its parent; merge it first");
-    if (image->block_bytes < MIB || image->block_bytes > 256 * MIB || (image->block_bytes & (image->block_bytes - 1)) != 0)
+        return drover_fail(
+            error, DROVER_ERROR_PERMANENT,
+            "DRV-SOURCE-EXTERNAL: the VHDX is a differencing disk that needs its parent; merge it first");
+    if (image->block_bytes < MIB || image->block_bytes > 256 * MIB ||
+        (image->block_bytes & (image->block_bytes - 1)) != 0)
         return corrupt(error, "the block size", image->block_bytes);
     if (image->sector_bytes != 512 && image->sector_bytes != 4096)
         return corrupt(error, "the sector size", image->sector_bytes);
@@ -164,7 +167,8 @@ bool drover_vhdx_check(int fd, uint64_t file_size, uint64_t *capacity_bytes, GEr
     if (!drover_image_read(fd, file_size, 0, head, sizeof head, "the header", error))
         return false;
     if (!drover_vhdx_probe(head, sizeof head))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-SOURCE-FORMAT: this is not a VHDX: its first bytes say so");
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "DRV-SOURCE-FORMAT: this is not a VHDX: its first bytes say so");
     /* Everything in the file is made of whole MiB. */
     if (file_size < MIB || file_size % MIB != 0)
         return drover_image_truncated(error, "the last MiB", file_size / MIB * MIB, MIB, file_size);

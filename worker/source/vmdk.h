@@ -3,7 +3,8 @@
  * Structure check of VMDK files that hold everything in one file: hosted sparse extents (monolithicSparse) and
  * streamOptimized, with the grain directory in front (as QEMU writes it) or behind a footer (as VMware does).
  * QEMU reads zeroes where such a file is cut off, and `qemu-img check` does not notice; this does.
- * Facts: VMware, "Virtual Disk Format 5.0", sections "Hosted Sparse Extent" and "Stream-Optimized Compressed Sparse Extents".
+ * Facts: VMware, "Virtual Disk Format 5.0", sections "Hosted Sparse Extent" and "Stream-Optimized Compressed Sparse
+ * Extents".
  */
 #ifndef DROVER_WORKER_SOURCE_VMDK_H
 #define DROVER_WORKER_SOURCE_VMDK_H

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Real images, made by qemu-img or by hand, cut off at many points: every one must be refused, every whole one accepted. */
+/* Real images, made by qemu-img or by hand, cut off at many points: every one must be refused, every whole one
+ * accepted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -84,7 +85,8 @@ static bool check(const char *path, const char *given, GError **error)
     assert_int_equal(fstat(fd, &st), 0);
     uint64_t capacity = 0;
     const char *format = drover_image_format(fd, (uint64_t)st.st_size, given, error);
-    bool ok = format != NULL && drover_image_check_structure(fd, (uint64_t)st.st_size, format, &capacity, NULL, error) &&
+    bool ok = format != NULL &&
+              drover_image_check_structure(fd, (uint64_t)st.st_size, format, &capacity, NULL, error) &&
               drover_image_check_qemu(fd, format, NULL, error);
     close(fd);
     return ok;

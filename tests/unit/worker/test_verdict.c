@@ -46,8 +46,9 @@ static void test_snapshots(void **state)
     (void)state;
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         const Case *c = &cases[i];
-        DroverLiveTask live[] = {{.task_id = (char *)"u", .attempt = 9, .owner_instance = (char *)"x"},
-                                 {.task_id = (char *)"t", .attempt = c->listed_attempt, .owner_instance = (char *)c->owner}};
+        DroverLiveTask live[] = {
+            {.task_id = (char *)"u", .attempt = 9, .owner_instance = (char *)"x"},
+            {.task_id = (char *)"t", .attempt = c->listed_attempt, .owner_instance = (char *)c->owner}};
         DroverJobControl snapshot = {.job_id = (char *)"j",
                                      .at_ms = c->at_ms,
                                      .desired = c->desired,
