@@ -3,6 +3,7 @@
 #include "worker/copy/engine.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 /* So many cells of holes without data are worth a flush of their own. */
 #define FLUSH_CELLS 64
@@ -11,8 +12,8 @@
 struct Checkpointer {
     DroverCopy *copy;
     GThread *thread;
-    GMutex lock;
-    GCond changed;
+    pthread_mutex_t lock; /* not GLib's, whose locks the thread sanitizer does not see */
+    pthread_cond_t changed;
     DroverCopyCell *batch; /* NULL: nothing to do */
     size_t n;
     bool done;             /* the batch was reported, or failed */
@@ -24,25 +25,25 @@ static gpointer checkpoint(gpointer data)
 {
     Checkpointer *checkpointer = data;
     const DroverCopyCallbacks *callbacks = &checkpointer->copy->params.callbacks;
-    g_mutex_lock(&checkpointer->lock);
+    pthread_mutex_lock(&checkpointer->lock);
     for (;;) {
         while (!checkpointer->quit && (checkpointer->batch == NULL || checkpointer->done))
-            g_cond_wait(&checkpointer->changed, &checkpointer->lock);
+            pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
         if (checkpointer->quit)
             break;
-        g_mutex_unlock(&checkpointer->lock);
+        pthread_mutex_unlock(&checkpointer->lock);
         GError *error = NULL;
         bool ok = callbacks->on_cells_done(callbacks->data, checkpointer->batch, checkpointer->n, &error);
         if (!ok && error == NULL)
             drover_fail(&error, DROVER_ERROR_RETRYABLE, "DRV-COPY-CHECKPOINT: the checkpoint failed without a reason");
-        g_mutex_lock(&checkpointer->lock);
+        pthread_mutex_lock(&checkpointer->lock);
         if (ok)
             g_clear_error(&error);
         checkpointer->error = error;
         checkpointer->done = true;
         engine_wake(checkpointer->copy);
     }
-    g_mutex_unlock(&checkpointer->lock);
+    pthread_mutex_unlock(&checkpointer->lock);
     return NULL;
 }
 
@@ -50,8 +51,8 @@ void engine_commit_start(DroverCopy *copy)
 {
     Checkpointer *checkpointer = g_new0(Checkpointer, 1);
     checkpointer->copy = copy;
-    g_mutex_init(&checkpointer->lock);
-    g_cond_init(&checkpointer->changed);
+    pthread_mutex_init(&checkpointer->lock, NULL);
+    pthread_cond_init(&checkpointer->changed, NULL);
     copy->checkpointer = checkpointer;
     if (copy->params.callbacks.on_cells_done != NULL)
         checkpointer->thread = g_thread_new("checkpoint", checkpoint, checkpointer);
@@ -63,16 +64,16 @@ void engine_commit_stop(DroverCopy *copy)
     if (checkpointer == NULL)
         return;
     if (checkpointer->thread != NULL) {
-        g_mutex_lock(&checkpointer->lock);
+        pthread_mutex_lock(&checkpointer->lock);
         checkpointer->quit = true;
-        g_cond_signal(&checkpointer->changed);
-        g_mutex_unlock(&checkpointer->lock);
+        pthread_cond_signal(&checkpointer->changed);
+        pthread_mutex_unlock(&checkpointer->lock);
         g_thread_join(checkpointer->thread);
     }
     g_clear_error(&checkpointer->error);
     g_free(checkpointer->batch);
-    g_mutex_clear(&checkpointer->lock);
-    g_cond_clear(&checkpointer->changed);
+    pthread_mutex_destroy(&checkpointer->lock);
+    pthread_cond_destroy(&checkpointer->changed);
     g_free(checkpointer);
 }
 
@@ -119,23 +120,23 @@ void engine_report(DroverCopy *copy)
     }
     if (batch->len == 0)
         return;
-    g_mutex_lock(&checkpointer->lock);
+    pthread_mutex_lock(&checkpointer->lock);
     checkpointer->n = batch->len;
     checkpointer->batch = (DroverCopyCell *)g_array_free(g_steal_pointer(&batch), FALSE);
     checkpointer->done = false;
-    g_cond_signal(&checkpointer->changed);
-    g_mutex_unlock(&checkpointer->lock);
+    pthread_cond_signal(&checkpointer->changed);
+    pthread_mutex_unlock(&checkpointer->lock);
 }
 
 void engine_take_reports(DroverCopy *copy)
 {
     Checkpointer *checkpointer = copy->checkpointer;
-    g_mutex_lock(&checkpointer->lock);
+    pthread_mutex_lock(&checkpointer->lock);
     bool done = checkpointer->batch != NULL && checkpointer->done;
     GError *error = done ? g_steal_pointer(&checkpointer->error) : NULL;
     if (done)
         g_clear_pointer(&checkpointer->batch, g_free);
-    g_mutex_unlock(&checkpointer->lock);
+    pthread_mutex_unlock(&checkpointer->lock);
     if (!done)
         return;
     if (error != NULL) {

@@ -8,12 +8,12 @@
 void drover_throttle_init(DroverThrottle *throttle, uint64_t rate, int64_t now_us)
 {
     *throttle = (DroverThrottle){.rate = rate, .filled_us = now_us};
-    g_mutex_init(&throttle->lock);
+    pthread_mutex_init(&throttle->lock, NULL);
 }
 
 void drover_throttle_clear(DroverThrottle *throttle)
 {
-    g_mutex_clear(&throttle->lock);
+    pthread_mutex_destroy(&throttle->lock);
 }
 
 static double earned(uint64_t rate, int64_t from_us, int64_t to_us)
@@ -42,20 +42,20 @@ static void fill(DroverThrottle *throttle, int64_t now_us)
 
 void drover_throttle_set(DroverThrottle *throttle, uint64_t rate, int64_t ttl_us, uint64_t floor, int64_t now_us)
 {
-    g_mutex_lock(&throttle->lock);
+    pthread_mutex_lock(&throttle->lock);
     fill(throttle, now_us);
     throttle->rate = rate;
     throttle->floor = floor;
     throttle->expires_us = ttl_us > 0 ? now_us + ttl_us : 0;
     /* A debt made at a high rate must not stop a low one for minutes. */
     throttle->tokens = MAX(throttle->tokens, -earned(rate == DROVER_RATE_UNLIMITED ? 0 : rate, 0, SECOND_US));
-    g_mutex_unlock(&throttle->lock);
+    pthread_mutex_unlock(&throttle->lock);
 }
 
 int64_t drover_throttle_take(DroverThrottle *throttle, uint64_t bytes, int64_t now_us)
 {
     int64_t wait = 0;
-    g_mutex_lock(&throttle->lock);
+    pthread_mutex_lock(&throttle->lock);
     fill(throttle, now_us);
     if (throttle->rate == DROVER_RATE_UNLIMITED)
         ;
@@ -65,6 +65,6 @@ int64_t drover_throttle_take(DroverThrottle *throttle, uint64_t bytes, int64_t n
         wait = CLAMP((int64_t)(-throttle->tokens * (double)SECOND_US / (double)throttle->rate) + 1, 1, SECOND_US);
     else
         throttle->tokens -= (double)bytes;
-    g_mutex_unlock(&throttle->lock);
+    pthread_mutex_unlock(&throttle->lock);
     return wait;
 }

@@ -8,13 +8,14 @@
 #define DROVER_WORKER_COPY_THROTTLE_H
 
 #include <glib.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define DROVER_RATE_UNLIMITED UINT64_MAX
 
 typedef struct {
-    GMutex lock;
+    pthread_mutex_t lock; /* not GLib's, whose locks the thread sanitizer does not see */
     uint64_t rate;       /* bytes per second; DROVER_RATE_UNLIMITED: none */
     uint64_t floor;      /* after expiry */
     int64_t expires_us;  /* 0: never */
