@@ -164,19 +164,15 @@ submit() {
     image=${images[$i]}
     name=$(basename "$image"); name=${name%.*}
     name=$(printf 'vm-%s' "$name" | tr -c 'A-Za-z0-9-\n' '-' | cut -c1-60 | sed 's/-*$//')
-    jobs+=("$(drover migrate --source "file:$image" --name "$name" --job-id "quickstart-$((i + 1))")")
+    jobs+=("quickstart-$((i + 1))")
+    drover migrate --source "file:${image//,/,,}" --name "$name" --job-id "${jobs[$i]}" >"$run/log/submit.log" 2>&1 ||
+      { cat "$run/log/submit.log" >&2; die "$image: the job could not be submitted"; }
     echo "  ${jobs[$i]}: $image"
   done
 }
 phase "submission" submit
 migrate() {
-  local job
-  if ! beside drover watch "${jobs[@]}"; then
-    for job in "${jobs[@]}"; do
-      [ "$(redis HGET "drover:job:$job" status)" = completed ] || echo "quickstart: $job: $(redis HGET "drover:job:$job" error_message)" >&2
-    done
-    die "a migration failed"
-  fi
+  beside drover watch "${jobs[@]}" || die "a migration failed (see above)"
 }
 phase "migration" migrate
 
@@ -192,7 +188,7 @@ compare() {
     [ "$(stat -c %s "$reference")" = "$capacity" ] || die "$image: the fleet says $capacity bytes, qemu-img $(stat -c %s "$reference")"
     cmp -n "$capacity" "$reference" "$volume" || die "${jobs[$i]}: the target differs from $image"
     # What the volume has beyond the source's size must read as zeroes.
-    cmp -s <(tail -c "+$((capacity + 1))" "$volume") <(head -c "$(($(stat -c %s "$volume") - capacity))" /dev/zero) ||
+    cmp -s -n "$(($(stat -c %s "$volume") - capacity))" -i "$capacity:0" "$volume" /dev/zero ||
       die "${jobs[$i]}: the target holds data behind the end of $image"
     echo "  ${jobs[$i]}: $capacity bytes equal"
     volumes+=("$volume")
