@@ -66,9 +66,9 @@ static void failover_pairs(const Drover__V1__JobState *job, GPtrArray *args)
         PAIR_STRING(args, "job_id", job->job_id);
         PAIR_STRING(args, "type", failover_kind(f->kind));
         PAIR_STRING(args, "status", f->status);
-        PAIR_STRING(args, "vm_id", f->vm_id);
-        PAIR_STRING(args, "vm_name", f->vm_name);
-        PAIR_STRING(args, "vm_state", f->vm_state);
+        PAIR_STRING(args, "destination_vm_id", f->vm_id);
+        PAIR_STRING(args, "destination_vm_name", f->vm_name);
+        PAIR_STRING(args, "destination_vm_state", f->vm_state);
         g_autofree char *networks =
             job->spec && job->spec->target ? join(job->spec->target->network_ids, job->spec->target->n_network_ids) : NULL;
         PAIR_STRING(args, "network_ids", networks);

@@ -61,9 +61,9 @@ static void print_job(const DroverJobView *view)
     line("completed", drover_view_text(f, "completed_at"));
     if (g_hash_table_size(view->failover)) {
         g_print("%-18s %s: VM %s (%s) %s\n", "failover", drover_view_text(view->failover, "status"),
-                drover_view_text(view->failover, "vm_name"),
-                drover_view_text(view->failover, "vm_id"),
-                drover_view_text(view->failover, "vm_state"));
+                drover_view_text(view->failover, "destination_vm_name"),
+                drover_view_text(view->failover, "destination_vm_id"),
+                drover_view_text(view->failover, "destination_vm_state"));
     }
     for (guint i = 0; i < view->disks->len; i++)
         print_disk(g_ptr_array_index(view->disks, i));
