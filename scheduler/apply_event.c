@@ -3,6 +3,7 @@
 
 #include "core/backoff.h"
 #include "core/cells.h"
+#include "core/grants.h"
 #include "core/task.h"
 #include "core/verify.h"
 #include "scheduler/codec.h"
@@ -231,6 +232,17 @@ static bool from_agent_of(const DroverRecord *record, const DroverJob *job)
     return g_str_equal(record->topic + strlen("drover.events."), job->agent);
 }
 
+/* Whoever says that an attempt is over uses its grant no more: others need not wait for it to expire. */
+static void end_grant(World *world, const CodecEvent *event)
+{
+    DroverGrants *grants = g_hash_table_lookup(world->grants, event->job_id);
+    bool over = event->kind == CODEC_EVENT_FINISHED || event->kind == CODEC_EVENT_FAILED || event->kind == CODEC_EVENT_RELEASED;
+    if (grants == NULL || !over)
+        return;
+    g_autofree char *holder = g_strdup_printf("%s/%u", event->task_id, event->attempt);
+    drover_grants_end(grants, holder);
+}
+
 typedef void (*Handler)(World *world, const Subject *on, const CodecEvent *event);
 
 void apply_event(World *world, const DroverRecord *record)
@@ -254,6 +266,8 @@ void apply_event(World *world, const DroverRecord *record)
         return;
     }
     on.task = drover_disk_task(on.disk, event->task_id);
+    if (from_worker_of(record, on.job))
+        end_grant(world, event);
     if (on.task != NULL && of_workers[event->kind] != NULL && from_worker_of(record, on.job))
         of_workers[event->kind](world, &on, event);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/dispatch.h"
 
+#include "core/grants.h"
 #include "core/queue.h"
 #include "core/task.h"
 #include "core/verify.h"
@@ -11,8 +12,17 @@
 #define CHECK_INTERVAL_MS 200
 #define EXPIRY_INTERVAL_MS 60000
 
+/* The process that claimed TASK lives again: its earlier life uses nothing any more. */
+static bool owner_restarted(const World *world, const DroverTask *task)
+{
+    const DroverProcess *owner = drover_fleet_get(world->fleet, task->owner_process);
+    return task->status == DROVER_TASK_CLAIMED && owner != NULL &&
+           g_strcmp0(owner->instance_id, task->owner_instance) != 0;
+}
+
 static void check_leases(World *world, DroverJob *job)
 {
+    DroverGrants *grants = g_hash_table_lookup(world->grants, job->job_id);
     for (guint d = 0; d < job->disks->len; d++) {
         DroverDisk *disk = job->disks->pdata[d];
         for (guint t = 0; t < disk->tasks->len; t++) {
@@ -20,6 +30,10 @@ static void check_leases(World *world, DroverJob *job)
             if (!drover_task_is_live(task))
                 continue;
             DroverAt at = world_at(world, NULL);
+            if (grants != NULL && owner_restarted(world, task)) {
+                g_autofree char *holder = g_strdup_printf("%s/%u", task->task_id, task->attempt);
+                drover_grants_end(grants, holder);
+            }
             apply_verdict(world, job, disk, task,
                           drover_task_check(task, world->fleet, &world->options->limits, &at));
         }
