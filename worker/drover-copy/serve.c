@@ -104,15 +104,25 @@ const char *drover_serve_socket(const DroverServe *serve)
     return serve->socket;
 }
 
+/* The copy is flushed by now, so a child that does not go by itself (nbdkit waits for clients) loses nothing. */
+static void end_child(GPid pid)
+{
+    kill(pid, SIGTERM);
+    for (int i = 0; i < 200; i++) {
+        if (waitpid(pid, NULL, WNOHANG) != 0)
+            return;
+        g_usleep(10000);
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
 void drover_serve_stop(DroverServe *serve)
 {
     if (serve == NULL)
         return;
-    if (serve->pid != 0) {
-        kill(serve->pid, SIGTERM);
-        while (waitpid(serve->pid, NULL, 0) == -1 && errno == EINTR)
-            ;
-    }
+    if (serve->pid != 0)
+        end_child(serve->pid);
     if (serve->socket != NULL)
         g_unlink(serve->socket);
     if (serve->directory != NULL)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""drover-copy as a user runs it: files and servers, resume after SIGKILL, read-back, exit codes, secrets."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import lib_digest
+from fleet import ROOT, free_port, wait_for
+
+DROVER_COPY = Path(os.environ.get("DROVER_BIN") or ROOT / "build/release/bin") / "drover-copy"
+MIB = 1 << 20
+CELL = 32 * MIB
+
+
+def make_disk(path, size, seed=1, percent=60):
+    rng = random.Random(seed)
+    with open(path, "wb") as file:
+        file.truncate(size)
+        for at in range(0, size, MIB):
+            if rng.random() * 100 < percent:
+                file.seek(at)
+                file.write(rng.randbytes(min(MIB, size - at)))
+    return path
+
+
+def same(a, b, size=None):
+    size = size or os.path.getsize(a)
+    with open(a, "rb") as x, open(b, "rb") as y:
+        return all(x.read(min(MIB, size - at)) == y.read(min(MIB, size - at)) for at in range(0, size, MIB))
+
+
+def run(*args, **options):
+    return subprocess.run([DROVER_COPY, "--log-format=text", *map(str, args)], text=True, capture_output=True, timeout=120, **options)
+
+
+@pytest.fixture
+def dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("copy")
+
+
+@pytest.fixture
+def serve(dir):
+    """serve(name, *nbdkit arguments) -> NBD URI. Killed at the end."""
+    children = {}
+
+    def start(name, *args):
+        path = dir / f"{name}.sock"
+        children[name] = subprocess.Popen(["nbdkit", "-f", "-U", str(path), *map(str, args)], stderr=subprocess.DEVNULL)
+        wait_for(path.exists, 10, "nbdkit's socket")
+        return f"nbd+unix:///?socket={path}"
+
+    start.children = children
+    yield start
+    for child in children.values():
+        child.kill()
+        child.wait()
+
+
+def children_of(pid):
+    return subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+
+
+def test_file_to_new_file(dir):
+    source = make_disk(dir / "s.raw", 3 * CELL + 5 * MIB)
+    done = run("--verify", "--digest=sha256", f"--report={dir / 'report'}", source, dir / "t.raw")
+    assert done.returncode == 0, done.stderr
+    assert same(source, dir / "t.raw")
+    assert os.stat(dir / "t.raw").st_blocks <= os.stat(source).st_blocks + 1024, "holes became data"
+    report = json.loads((dir / "report").read_text())
+    assert report["complete"] and report["verified"] and report["different"] == []
+    assert report["bytes"]["data"] + report["bytes"]["zero"] + report["bytes"]["skipped"] == os.path.getsize(source)
+    assert report["bytes"]["resent"] == 0
+    roots = b"".join(lib_digest.cell_roots(source, algorithm="sha256"))
+    assert report["digest"] == lib_digest.sha256(roots).hex()
+
+
+@pytest.mark.parametrize("format", ["qcow2", "vmdk"])
+def test_image_formats(dir, format):
+    source = make_disk(dir / "s.raw", 40 * MIB)
+    options = ["-o", "subformat=streamOptimized"] if format == "vmdk" else []
+    subprocess.run(["qemu-img", "convert", "-O", format, *options, source, dir / "image"], check=True)
+    done = run("--verify", f"--source-format={format}", dir / "image", dir / "t.raw")
+    assert done.returncode == 0, done.stderr
+    assert same(source, dir / "t.raw")
+    if format == "qcow2":
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", dir / "t.qcow2", str(40 * MIB)], check=True)
+        done = run("--verify", "--target-format=qcow2", source, dir / "t.qcow2")
+        assert done.returncode == 0, done.stderr
+        subprocess.run(["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", source, dir / "t.qcow2"], check=True)
+
+
+def test_resume_after_sigkill(dir, serve):
+    """Killed three times; what was sent again is counted at the target."""
+    size = 8 * CELL
+    source = make_disk(dir / "s.raw", size, percent=100)
+    (dir / "t.raw").touch()
+    os.truncate(dir / "t.raw", size)
+    uri = serve("target", "--filter=log", "file", dir / "t.raw", f"logfile={dir / 'log'}")
+    args = [DROVER_COPY, f"--resume={dir / 'cells'}", f"--rate={100 * MIB}", f"--report={dir / 'report'}", source, uri]
+    for kills in (1, 2, 3):
+        child = subprocess.Popen(args, stderr=subprocess.DEVNULL)
+
+        def cells():
+            assert child.poll() is None, "the copy ended by itself"
+            return (dir / "cells").read_text().count("\ncell ") if (dir / "cells").exists() else 0
+        wait_for(lambda: cells() >= 2 * kills, 60, "checkpoints")
+        servers = children_of(child.pid)
+        child.kill()
+        child.wait()
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in servers), 10, "the end of its children")
+    done = subprocess.run([*args, "--digest=none"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((dir / "report").read_text())
+    assert report["cells"]["before"] >= 6
+    assert report["cells"]["before"] + report["cells"]["done"] == 8
+    assert same(source, dir / "t.raw")
+    written = sum(int(line.split("count=")[1].split()[0], 16) for line in (dir / "log").read_text().splitlines()
+                  if " Write " in line and "count=" in line)
+    assert size <= written <= size + 3 * 64 * MIB
+
+
+def test_resume_refuses_another_copy(dir):
+    source = make_disk(dir / "s.raw", 33 * MIB)
+    assert run(f"--resume={dir / 'cells'}", source, dir / "t.raw").returncode == 0
+    assert run(f"--resume={dir / 'cells'}", source, dir / "t.raw").returncode == 0
+    assert run(f"--resume={dir / 'cells'}", source, dir / "other.raw").returncode == 2
+    os.utime(source)
+    refused = run(f"--resume={dir / 'cells'}", source, dir / "t.raw")
+    assert refused.returncode == 2 and "DRV-COPY-RESUME" in refused.stderr
+    (dir / "cells").write_text("something else\n")
+    assert run(f"--resume={dir / 'cells'}", source, dir / "t.raw").returncode == 2
+    assert (dir / "cells").read_text() == "something else\n"
+
+
+def test_read_back_finds_what_did_not_arrive(dir, serve):
+    source = make_disk(dir / "s.raw", 40 * MIB, percent=100)
+    done = run("--verify", f"--report={dir / 'report'}", source, serve("null", "null", str(40 * MIB)))
+    assert done.returncode == 4
+    report = json.loads((dir / "report").read_text())
+    assert [r["offset"] for r in report["different"]] == [0, CELL]
+
+
+def test_failures_have_codes(dir, serve):
+    source = make_disk(dir / "s.raw", 4 * MIB)
+    small = serve("small", "memory", str(MIB))
+    cases = [
+        (1, "", [source]),
+        (1, "digest", ["--digest=md5", source, dir / "t"]),
+        (2, "DRV-SOURCE-MISSING", [dir / "nothing", dir / "t"]),
+        (2, "DRV-TARGET-TOO-SMALL", [source, small]),
+        (2, "DRV-TARGET-READ-ONLY", [source, serve("read-only", "-r", "memory", str(8 * MIB))]),
+        (2, "one file", [source, source]),
+        (2, "plain NBD", [source, "nbds://127.0.0.1/x"]),
+        (3, "DRV-COPY-CONNECT", ["--connect-timeout=200ms", source, f"nbd://127.0.0.1:{free_port()}/x"]),
+    ]
+    for code, text, args in cases:
+        done = run(*args)
+        assert done.returncode == code and text in done.stderr, (args, done)
+
+
+def test_a_signal_stops_orderly(dir):
+    source = make_disk(dir / "s.raw", 6 * CELL, percent=100)
+    child = subprocess.Popen([DROVER_COPY, f"--resume={dir / 'cells'}", f"--rate={60 * MIB}", source, dir / "t.raw"],
+                             stderr=subprocess.DEVNULL)
+    wait_for(lambda: (dir / "cells").exists() and "\ncell " in (dir / "cells").read_text(), 60, "a checkpoint")
+    servers = children_of(child.pid)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(20) == 5
+    assert servers and not any(Path(f"/proc/{pid}").exists() for pid in servers)
+    assert run(f"--resume={dir / 'cells'}", source, dir / "t.raw").returncode == 0
+    assert same(source, dir / "t.raw")
+
+
+def test_the_token_is_never_shown(dir, serve):
+    token = "5ec2e75ec2e75ec2e75ec2e75ec2e75e"
+    name = f"migration-vol-7@3.{token}"
+    (dir / "token").write_text(f"3.{token}\n")
+    source = make_disk(dir / "s.raw", 4 * MIB)
+    uri = serve("strict", "--filter=exportname", "memory", str(4 * MIB), f"exportname={name}", "exportname-strict=true")
+    good = uri.replace(":///", ":///migration-vol-7")
+    done = run(f"--token-file={dir / 'token'}", f"--report={dir / 'report'}", "--log-level=debug", source, good)
+    assert done.returncode == 0, done.stderr
+    wrong = uri.replace(":///", ":///migration-vol-8")
+    slow = subprocess.Popen([DROVER_COPY, f"--token-file={dir / 'token'}", "--connect-timeout=1s", f"--report={dir / 'report2'}",
+                             "--log-level=debug", source, wrong], stderr=subprocess.PIPE, text=True)
+    time.sleep(0.3)
+    cmdlines = Path(f"/proc/{slow.pid}/cmdline").read_text() + "".join(
+        Path(f"/proc/{pid}/cmdline").read_text() for pid in children_of(slow.pid))
+    _, stderr = slow.communicate(timeout=20)
+    assert slow.returncode == 3
+    assert "migration-vol-8" in stderr
+    for text in (done.stderr, stderr, cmdlines, (dir / "report").read_text(), (dir / "report2").read_text()):
+        assert token not in text
