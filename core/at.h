@@ -14,9 +14,9 @@ typedef struct {
 
 /* Time limits and bounds, from the configuration. */
 typedef struct {
-    int64_t claim_timeout_ms;  /* assigned but not claimed: attempt n+1, not counted */
-    int64_t lease_ms;          /* no sign of life from a claimed task's owner: attempt n+1, counted */
-    int64_t backoff_first_ms;  /* before a repetition */
+    int64_t claim_timeout_ms; /* assigned but not claimed: attempt n+1, not counted */
+    int64_t lease_ms;         /* no sign of life from a claimed task's owner: attempt n+1, counted */
+    int64_t backoff_first_ms; /* before a repetition */
     int64_t backoff_max_ms;
     uint32_t max_failures;     /* counted attempts of a task, repetitions of an operation */
     uint32_t max_repairs;      /* of one cell */
@@ -25,16 +25,16 @@ typedef struct {
     int64_t verify_timeout_ms; /* then it is sent again */
     uint32_t verify_batches;   /* outstanding per agent */
 } DroverLimits;
-#define DROVER_LIMITS_DEFAULT                                                                                         \
-    ((DroverLimits){.claim_timeout_ms = 15000,                                                                        \
-                    .lease_ms = 60000,                                                                                \
-                    .backoff_first_ms = 1000,                                                                         \
-                    .backoff_max_ms = 60000,                                                                          \
-                    .max_failures = 5,                                                                                \
-                    .max_repairs = 3,                                                                                 \
-                    .verify_cells = 64,                                                                               \
-                    .verify_wait_ms = 500,                                                                            \
-                    .verify_timeout_ms = 300000,                                                                      \
+#define DROVER_LIMITS_DEFAULT                                                                                \
+    ((DroverLimits){.claim_timeout_ms = 15000,                                                               \
+                    .lease_ms = 60000,                                                                       \
+                    .backoff_first_ms = 1000,                                                                \
+                    .backoff_max_ms = 60000,                                                                 \
+                    .max_failures = 5,                                                                       \
+                    .max_repairs = 3,                                                                        \
+                    .verify_cells = 64,                                                                      \
+                    .verify_wait_ms = 500,                                                                   \
+                    .verify_timeout_ms = 300000,                                                             \
                     .verify_batches = 4})
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sets of small numbers (cells of a range) as bits, least significant bit of byte 0 first: the form that tasks and
- * state records carry. Pure. */
+/* Sets of small numbers (cells of a range) as bits, least significant bit of byte 0 first: the form that
+ * tasks and state records carry. Pure. */
 #ifndef DROVER_CORE_BITS_H
 #define DROVER_CORE_BITS_H
 

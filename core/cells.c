@@ -54,8 +54,8 @@ static void remember_key(DroverTask *task, const DroverCheckpoint *checkpoint)
     g_array_append_val(task->checkpoint_keys, key);
 }
 
-DroverCheckpointFate drover_cells_checkpoint(DroverDisk *disk, const DroverCheckpoint *checkpoint, GArray *fresh,
-                                             uint64_t *cell)
+DroverCheckpointFate drover_cells_checkpoint(DroverDisk *disk, const DroverCheckpoint *checkpoint,
+                                             GArray *fresh, uint64_t *cell)
 {
     DroverTask *task = drover_disk_task(disk, checkpoint->task_id);
     if (task == NULL || drover_task_is_ended(task) || disk->cells == NULL)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The cells of one disk in one round: which are written and flushed (checkpointed), with what digest, and which were
- * read back equal (verified). Checkpoints of all attempts and tasks are folded into it, in any order and any number of
- * times. Pure.
+ * The cells of one disk in one round: which are written and flushed (checkpointed), with what digest, and
+ * which were read back equal (verified). Checkpoints of all attempts and tasks are folded into it, in any
+ * order and any number of times. Pure.
  */
 #ifndef DROVER_CORE_CELLS_H
 #define DROVER_CORE_CELLS_H
@@ -71,18 +71,19 @@ typedef enum {
 } DroverCheckpointFate;
 
 /*
- * Folds CHECKPOINT into DISK. Cells outside of the task's range are skipped; cells of another generation than the
- * current one count only where they were read back already (for their digest). Newly checkpointed cells are appended
- * to FRESH (uint64_t). The key is remembered with the task for tombstones.
+ * Folds CHECKPOINT into DISK. Cells outside of the task's range are skipped; cells of another generation than
+ * the current one count only where they were read back already (for their digest). Newly checkpointed cells
+ * are appended to FRESH (uint64_t). The key is remembered with the task for tombstones.
  */
-DroverCheckpointFate drover_cells_checkpoint(DroverDisk *disk, const DroverCheckpoint *checkpoint, GArray *fresh,
-                                             uint64_t *cell);
+DroverCheckpointFate drover_cells_checkpoint(DroverDisk *disk, const DroverCheckpoint *checkpoint,
+                                             GArray *fresh, uint64_t *cell);
 
 /* How many cells of RANGE are checkpointed (or being repaired) / verified. */
 size_t drover_cells_count_done(const DroverCells *cells, const DroverRange *range);
 size_t drover_cells_count_verified(const DroverCells *cells, const DroverRange *range);
 
-/* Bitmaps over RANGE, newly allocated, and the counts of the cells in them. A cell under repair counts as done. */
+/* Bitmaps over RANGE, newly allocated, and the counts of the cells in them. A cell under repair counts as
+ * done. */
 GByteArray *drover_cells_done_bits(const DroverCells *cells, const DroverRange *range, DroverCounts *counts);
 GByteArray *drover_cells_verified_bits(const DroverCells *cells, const DroverRange *range);
 /* All roots of RANGE in order. */

@@ -8,7 +8,8 @@ static void clear_running(void *data)
     g_free(((DroverRunning *)data)->task_id);
 }
 
-DroverProcess *drover_process_new(const char *process_id, const char *instance_id, DroverRole role, const char *site)
+DroverProcess *drover_process_new(const char *process_id, const char *instance_id, DroverRole role,
+                                  const char *site)
 {
     DroverProcess *process = g_new0(DroverProcess, 1);
     process->process_id = g_strdup(process_id);

@@ -44,7 +44,8 @@ typedef struct {
     uint32_t free_device_slots;
 } DroverProcess;
 
-DroverProcess *drover_process_new(const char *process_id, const char *instance_id, DroverRole role, const char *site);
+DroverProcess *drover_process_new(const char *process_id, const char *instance_id, DroverRole role,
+                                  const char *site);
 void drover_process_free(DroverProcess *process);
 
 typedef struct {
@@ -56,8 +57,8 @@ void drover_fleet_free(DroverFleet *fleet);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverFleet, drover_fleet_free)
 
 /*
- * Takes over HEARTBEAT (always consumed), AGE_MS old. Returns the process when it was news, NULL for one of an
- * older life or with an older sequence.
+ * Takes over HEARTBEAT (always consumed), AGE_MS old. Returns the process when it was news, NULL for one of
+ * an older life or with an older sequence.
  */
 const DroverProcess *drover_fleet_heartbeat(DroverFleet *fleet, DroverProcess *heartbeat, int64_t age_ms,
                                             const DroverAt *at);
@@ -74,6 +75,7 @@ uint32_t drover_fleet_copy_slots(const DroverFleet *fleet, const char *site, con
 const DroverProcess *drover_fleet_agent(const DroverFleet *fleet, const char *agent, const DroverAt *at);
 
 /* Ready processes of ROLE (and SITE, unless NULL), sorted by process id. New array, elements borrowed. */
-GPtrArray *drover_fleet_ready(const DroverFleet *fleet, DroverRole role, const char *site, const DroverAt *at);
+GPtrArray *drover_fleet_ready(const DroverFleet *fleet, DroverRole role, const char *site,
+                              const DroverAt *at);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Splits a job's bandwidth limit over its running tasks. A grant expires; until then its holder may use it, even if a
- * newer one has been written, because nobody knows when the holder reads that. So a new grant is made only from what no
- * unexpired one of anybody else covers, and the sum of unexpired grants and floors never exceeds the limit. Half of the
- * time to live is added for the way to the holder. Pure.
+ * Splits a job's bandwidth limit over its running tasks. A grant expires; until then its holder may use it,
+ * even if a newer one has been written, because nobody knows when the holder reads that. So a new grant is
+ * made only from what no unexpired one of anybody else covers, and the sum of unexpired grants and floors
+ * never exceeds the limit. Half of the time to live is added for the way to the holder. Pure.
  */
 #ifndef DROVER_CORE_GRANTS_H
 #define DROVER_CORE_GRANTS_H
@@ -21,13 +21,13 @@ typedef struct {
     uint64_t bytes_per_second; /* out; at least the floor */
 } DroverGrant;
 
-/* What a task may use without an unexpired grant, of a limit shared by at most MAX_HOLDERS tasks: a tenth of the limit
- * is set aside for floors. At least 1. */
+/* What a task may use without an unexpired grant, of a limit shared by at most MAX_HOLDERS tasks: a tenth of
+ * the limit is set aside for floors. At least 1. */
 uint64_t drover_grants_floor(uint64_t limit, uint32_t max_holders);
 
 /*
- * Renews the grants of N holders (all running tasks of the job) for TTL_MS. Those of others run out by themselves,
- * unless drover_grants_end tells that their holder is known to have stopped.
+ * Renews the grants of N holders (all running tasks of the job) for TTL_MS. Those of others run out by
+ * themselves, unless drover_grants_end tells that their holder is known to have stopped.
  */
 void drover_grants_renew(DroverGrants *grants, uint64_t limit, uint64_t floor, DroverGrant *holders, size_t n,
                          int64_t ttl_ms, int64_t now_ms);

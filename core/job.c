@@ -53,12 +53,13 @@ void drover_step_enter(Step *step, DroverPhase phase)
     job->dirty = true;
     job->control_dirty = true;
     drover_outputs_audit(step->outputs, phase == DROVER_PHASE_FAILED ? "error" : "info", "job.state", NULL,
-                         "Job is %s%s%s", drover_phase_name(phase),
-                         phase == DROVER_PHASE_FAILED ? ": " : "",
-                         phase == DROVER_PHASE_FAILED && job->error.message != NULL ? job->error.message : "");
+                         "Job is %s%s%s", drover_phase_name(phase), phase == DROVER_PHASE_FAILED ? ": " : "",
+                         phase == DROVER_PHASE_FAILED && job->error.message != NULL ? job->error.message
+                                                                                    : "");
 }
 
-/* Once the round is final, a failed hand-over must not cost the copy: the volumes stay, listed in the ledger. */
+/* Once the round is final, a failed hand-over must not cost the copy: the volumes stay, listed in the ledger.
+ */
 static bool round_is_final(const DroverJob *job)
 {
     for (guint i = 0; i < job->disks->len; i++)
@@ -98,6 +99,8 @@ static void cancel(Step *step, const char *reason)
                          reason != NULL && *reason != '\0' ? ": " : "", reason != NULL ? reason : "");
     job->paused = false;
     job->keep_volumes = false;
+    if (*job->failover_status != '\0')
+        drover_set_string(&job->failover_status, "failed");
     drover_step_begin_undo(step, DROVER_PHASE_CANCELLING);
 }
 
@@ -188,10 +191,11 @@ static void inspected(Step *step, const DroverInput *input)
         drover_fault_set(&fault, DROVER_ERROR_PERMANENT, "DRV-SOURCE-EMPTY",
                          "DRV-SOURCE-EMPTY: the source of disk %s has no bytes", disk->disk_id);
     } else if (!found->frozen) {
-        drover_fault_set(&fault, DROVER_ERROR_PERMANENT, "DRV-SOURCE-NOT-FROZEN",
-                         "DRV-SOURCE-NOT-FROZEN: somebody may be writing to the source of disk %s; stop the writer or "
-                         "copy from a snapshot",
-                         disk->disk_id);
+        drover_fault_set(
+            &fault, DROVER_ERROR_PERMANENT, "DRV-SOURCE-NOT-FROZEN",
+            "DRV-SOURCE-NOT-FROZEN: somebody may be writing to the source of disk %s; stop the writer or "
+            "copy from a snapshot",
+            disk->disk_id);
     }
     if (fault.error_class != 0) {
         drover_step_fail(step, &fault);
@@ -203,7 +207,8 @@ static void inspected(Step *step, const DroverInput *input)
     drover_set_string(&disk->format, found->format);
     disk->capacity_bytes = found->capacity_bytes;
     disk->extents_available = found->extents_available;
-    disk->allocated_bytes = found->extents_available ? MIN(found->allocated_bytes, found->capacity_bytes) : found->capacity_bytes;
+    disk->allocated_bytes =
+        found->extents_available ? MIN(found->allocated_bytes, found->capacity_bytes) : found->capacity_bytes;
     disk->bucket_bytes = found->extents_available && found->n_buckets > 0 ? found->bucket_bytes : 0;
     g_array_set_size(disk->buckets, 0);
     if (disk->bucket_bytes > 0)
@@ -262,7 +267,8 @@ static void apply(Step *step, const DroverInput *input)
     case DROVER_INPUT_AGENT:
         if (drover_job_wants_agent(job)) {
             job->dirty |= drover_set_string(&job->agent, input->text);
-            drover_outputs_audit(step->outputs, "info", "job.agent", NULL, "Home appliance is %s", input->text);
+            drover_outputs_audit(step->outputs, "info", "job.agent", NULL, "Home appliance is %s",
+                                 input->text);
         }
         break;
     case DROVER_INPUT_OPERATION_DONE:
@@ -306,11 +312,12 @@ void drover_job_set_stall(DroverJob *job, const char *reason)
         job->dirty = true;
 }
 
-bool drover_job_repair(DroverJob *job, DroverDisk *disk, uint64_t first, uint64_t last, const DroverLimits *limits,
-                       const DroverAt *at, GPtrArray *outputs)
+bool drover_job_repair(DroverJob *job, DroverDisk *disk, uint64_t first, uint64_t last,
+                       const DroverLimits *limits, const DroverAt *at, GPtrArray *outputs)
 {
     DroverRange range = {first * DROVER_CELL_BYTES,
-                         MIN((last + 1) * DROVER_CELL_BYTES, disk->capacity_bytes) - first * DROVER_CELL_BYTES};
+                         MIN((last + 1) * DROVER_CELL_BYTES, disk->capacity_bytes) -
+                             first * DROVER_CELL_BYTES};
     uint32_t repairs = 0, number = 0;
     for (guint i = 0; i < disk->tasks->len; i++) {
         const DroverTask *task = disk->tasks->pdata[i];
@@ -322,10 +329,11 @@ bool drover_job_repair(DroverJob *job, DroverDisk *disk, uint64_t first, uint64_
     }
     if (repairs >= limits->max_repairs) {
         DroverFault fault = {0};
-        drover_fault_set(&fault, DROVER_ERROR_PERMANENT, "DRV-TARGET-CORRUPT",
-                         "DRV-TARGET-CORRUPT: volume %s of disk %s does not keep what is written to it: the bytes from "
-                         "%" G_GUINT64_FORMAT " on differ after %u repairs; check the target's storage",
-                         disk->volume_id, disk->disk_id, range.offset, repairs);
+        drover_fault_set(
+            &fault, DROVER_ERROR_PERMANENT, "DRV-TARGET-CORRUPT",
+            "DRV-TARGET-CORRUPT: volume %s of disk %s does not keep what is written to it: the bytes from "
+            "%" G_GUINT64_FORMAT " on differ after %u repairs; check the target's storage",
+            disk->volume_id, disk->disk_id, range.offset, repairs);
         DroverInput input = {.kind = DROVER_INPUT_FAULT, .fault = &fault};
         drover_job_step(job, &input, limits, at, outputs);
         drover_fault_clear(&fault);

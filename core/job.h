@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The job machine: (state, input, moment) -> (state', outputs). It decides phases, operations at the volume agent, the
- * tasks of a round, and how everything that was made is undone again. An input changes facts; then the machine looks at
- * the state and does whatever is next, so that looking again (DROVER_INPUT_TICK) never does anything twice, and a new
- * leader goes on from the records alone. Pure.
+ * The job machine: (state, input, moment) -> (state', outputs). It decides phases, operations at the volume
+ * agent, the tasks of a round, and how everything that was made is undone again. An input changes facts; then
+ * the machine looks at the state and does whatever is next, so that looking again (DROVER_INPUT_TICK) never
+ * does anything twice, and a new leader goes on from the records alone. Pure.
  */
 #ifndef DROVER_CORE_JOB_H
 #define DROVER_CORE_JOB_H
@@ -15,19 +15,19 @@
 #include "core/model.h"
 
 typedef enum {
-    DROVER_INPUT_TICK,              /* time passed, or something changed around the job */
-    DROVER_INPUT_CANCEL,            /* text: reason */
-    DROVER_INPUT_FAILOVER,          /* failover; spec (may be NULL): the job's new spec */
-    DROVER_INPUT_CLEANUP,           /* keep_volumes */
+    DROVER_INPUT_TICK,     /* time passed, or something changed around the job */
+    DROVER_INPUT_CANCEL,   /* text: reason */
+    DROVER_INPUT_FAILOVER, /* failover; spec (may be NULL): the job's new spec */
+    DROVER_INPUT_CLEANUP,  /* keep_volumes */
     DROVER_INPUT_PAUSE,
     DROVER_INPUT_RESUME,
     DROVER_INPUT_SYNC,
-    DROVER_INPUT_INSPECTED,         /* disk_id, inspection */
-    DROVER_INPUT_AGENT,             /* text: the home appliance */
-    DROVER_INPUT_OPERATION_DONE,    /* operation_id, result */
-    DROVER_INPUT_OPERATION_FAILED,  /* operation_id, fault */
-    DROVER_INPUT_FAULT,             /* fault: the job cannot go on */
-    DROVER_INPUT_POISONED,          /* disk_id, fault: a flush failed; what was not read back is void */
+    DROVER_INPUT_INSPECTED,        /* disk_id, inspection */
+    DROVER_INPUT_AGENT,            /* text: the home appliance */
+    DROVER_INPUT_OPERATION_DONE,   /* operation_id, result */
+    DROVER_INPUT_OPERATION_FAILED, /* operation_id, fault */
+    DROVER_INPUT_FAULT,            /* fault: the job cannot go on */
+    DROVER_INPUT_POISONED,         /* disk_id, fault: a flush failed; what was not read back is void */
 } DroverInputKind;
 
 /* What an inspection found. */
@@ -88,19 +88,21 @@ GPtrArray *drover_outputs_new(void); /* of DroverOutput, frees them */
 void drover_outputs_audit(GPtrArray *outputs, const char *level, const char *event, const char *disk_id,
                           const char *format, ...) G_GNUC_PRINTF(5, 6);
 
-/* One step. Appends to OUTPUTS. Any input is allowed in any state; one that does not fit is noted and changes nothing. */
+/* One step. Appends to OUTPUTS. Any input is allowed in any state; one that does not fit is noted and changes
+ * nothing. */
 void drover_job_step(DroverJob *job, const DroverInput *input, const DroverLimits *limits, const DroverAt *at,
                      GPtrArray *outputs);
 
-/* A task's repair for the contiguous cells [FIRST, LAST]; false with a fault in the job when a cell was repaired too
- * often already. The cells become void until the repair task has checkpointed them. */
-bool drover_job_repair(DroverJob *job, DroverDisk *disk, uint64_t first, uint64_t last, const DroverLimits *limits,
-                       const DroverAt *at, GPtrArray *outputs);
+/* A task's repair for the contiguous cells [FIRST, LAST]; false with a fault in the job when a cell was
+ * repaired too often already. The cells become void until the repair task has checkpointed them. */
+bool drover_job_repair(DroverJob *job, DroverDisk *disk, uint64_t first, uint64_t last,
+                       const DroverLimits *limits, const DroverAt *at, GPtrArray *outputs);
 
 /* The job waits for a home appliance. */
 bool drover_job_wants_agent(const DroverJob *job);
 
-/* NULL when the state obeys the rules of its phase, else what is wrong, newly allocated. For tests and assertions. */
+/* NULL when the state obeys the rules of its phase, else what is wrong, newly allocated. For tests and
+ * assertions. */
 char *drover_job_check(const DroverJob *job);
 
 /* Shows why the job does not move; "" when it does. */

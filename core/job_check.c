@@ -7,16 +7,19 @@ static char *check_disk(const DroverJob *job, const DroverDisk *disk)
     bool ended = drover_phase_is_ended(job->phase), undoing = drover_phase_is_undoing(job->phase);
     if (disk->export_open && drover_ledger_find(job, DROVER_LEDGER_EXPORT, disk->disk_id) == NULL)
         return g_strdup_printf("%s: open export not in the ledger", disk->disk_id);
-    if (*disk->device_path != '\0' && drover_ledger_find(job, DROVER_LEDGER_ATTACHMENT, disk->disk_id) == NULL)
+    if (*disk->device_path != '\0' &&
+        drover_ledger_find(job, DROVER_LEDGER_ATTACHMENT, disk->disk_id) == NULL)
         return g_strdup_printf("%s: attachment not in the ledger", disk->disk_id);
     if (*disk->volume_id != '\0' && drover_ledger_find(job, DROVER_LEDGER_VOLUME, disk->disk_id) == NULL)
         return g_strdup_printf("%s: volume not in the ledger", disk->disk_id);
-    if (job->phase == DROVER_PHASE_COPYING && *disk->receipt == '\0' && (disk->cells == NULL || disk->verify == NULL))
+    if (job->phase == DROVER_PHASE_COPYING && *disk->receipt == '\0' &&
+        (disk->cells == NULL || disk->verify == NULL))
         return g_strdup_printf("%s: copying without cells", disk->disk_id);
     for (guint i = 0; i < disk->tasks->len; i++) {
         const DroverTask *task = disk->tasks->pdata[i];
         if ((ended || undoing) && !drover_task_is_ended(task))
-            return g_strdup_printf("task %s lives in a job that is %s", task->task_id, drover_phase_name(job->phase));
+            return g_strdup_printf("task %s lives in a job that is %s", task->task_id,
+                                   drover_phase_name(job->phase));
         if (task->status == DROVER_TASK_CLAIMED && *task->owner_instance == '\0')
             return g_strdup_printf("task %s is claimed by nobody", task->task_id);
         if (drover_task_is_live(task) && task->attempt == 0)

@@ -23,7 +23,8 @@ static void set_setup_percent(DroverJob *job)
     uint32_t done = 0, steps = 4 * job->disks->len + (job->failover_requested ? 1 : 0);
     for (guint i = 0; i < job->disks->len; i++) {
         const DroverDisk *disk = job->disks->pdata[i];
-        done += (disk->capacity_bytes > 0) + (*disk->volume_id != '\0') + (*disk->device_path != '\0') + disk->export_open;
+        done += (disk->capacity_bytes > 0) + (*disk->volume_id != '\0') + (*disk->device_path != '\0') +
+                disk->export_open;
     }
     if (job->failover_requested && *job->vm_id != '\0')
         done++;
@@ -61,7 +62,8 @@ static bool sizes_fit(Step *step)
         DroverFault fault = {0};
         drover_fault_set(&fault, DROVER_ERROR_PERMANENT, "DRV-TARGET-TOO-SMALL",
                          "DRV-TARGET-TOO-SMALL: the target of disk %s is to have %" G_GUINT64_FORMAT
-                         " bytes, its source has %" G_GUINT64_FORMAT "; ask for that much or leave the size out",
+                         " bytes, its source has %" G_GUINT64_FORMAT
+                         "; ask for that much or leave the size out",
                          disk->disk_id, disk->wanted_size_bytes, disk->capacity_bytes);
         drover_step_fail(step, &fault);
         drover_fault_clear(&fault);
@@ -142,8 +144,8 @@ static void plan_disk(Step *step, DroverDisk *disk, uint64_t task_bytes)
     disk->verify = drover_verify_new();
     disk->dirty = true;
     set_sync_status(disk, DROVER_SYNC_COPYING);
-    drover_outputs_audit(step->outputs, "info", "disk.planned", disk->disk_id, "Round %u: %u range tasks", disk->round,
-                         plan->len);
+    drover_outputs_audit(step->outputs, "info", "disk.planned", disk->disk_id, "Round %u: %u range tasks",
+                         disk->round, plan->len);
 }
 
 static void prepare(Step *step)
@@ -205,7 +207,8 @@ void drover_step_round_end(Step *step, DroverDisk *disk)
         disk->final_counts.read += task->counts.read;
     }
     g_autofree char *round_digest = drover_round_digest(disk->cells);
-    g_autofree char *range_hash = drover_range_hash((const DroverRange *)(const void *)ranges->data, ranges->len);
+    g_autofree char *range_hash =
+        drover_range_hash((const DroverRange *)(const void *)ranges->data, ranges->len);
     g_autofree char *receipt = drover_receipt(disk->receipt, round_digest, range_hash, disk->change_id);
     drover_set_string(&disk->round_digest, round_digest);
     drover_set_string(&disk->receipt, receipt);

@@ -28,7 +28,7 @@ void drover_step_begin_undo(Step *step, DroverPhase phase);
 
 /* job_operation.c */
 void drover_step_operation(Step *step, DroverOpKind kind, DroverDisk *disk, bool undo);
-bool drover_step_may_operate(const Step *step, const DroverDisk *disk); /* nothing pending, no backoff */
+bool drover_step_may_operate(const Step *step, const DroverDisk *disk);    /* nothing pending, no backoff */
 bool drover_job_has_operations(const DroverJob *job, const char *disk_id); /* NULL: any */
 void drover_step_operation_done(Step *step, const char *operation_id, const DroverOperationResult *result);
 void drover_step_operation_failed(Step *step, const char *operation_id, const DroverFault *fault);

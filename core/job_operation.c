@@ -56,7 +56,8 @@ static void enter_in_ledger(Step *step, DroverOperation *op)
 }
 
 /* The object's id, or the one that it was given in advance when the answer never came. */
-static char *known_or_custom_id(const DroverJob *job, DroverLedgerKind kind, const char *disk_id, const char *known)
+static char *known_or_custom_id(const DroverJob *job, DroverLedgerKind kind, const char *disk_id,
+                                const char *known)
 {
     if (*known != '\0')
         return g_strdup(known);
@@ -77,7 +78,8 @@ void drover_step_operation(Step *step, DroverOpKind kind, DroverDisk *disk, bool
     DroverOperation *op = g_new0(DroverOperation, 1);
     const char *disk_id = disk != NULL ? disk->disk_id : "";
     g_autofree char *counter = g_strdup_printf("%u", ++job->operation_counter);
-    op->operation_id = drover_task_id(job->job_id, disk != NULL ? disk_id : NULL, job->round, drover_op_name(kind), counter);
+    op->operation_id =
+        drover_task_id(job->job_id, disk != NULL ? disk_id : NULL, job->round, drover_op_name(kind), counter);
     op->kind = kind;
     op->disk_id = g_strdup(disk_id);
     op->undo = undo;
@@ -130,7 +132,8 @@ static void fail_answer(Step *step, const DroverOperation *op, const char *what)
     drover_fault_clear(&fault);
 }
 
-static void volume_created(Step *step, const DroverOperation *op, DroverDisk *disk, const DroverOperationResult *result)
+static void volume_created(Step *step, const DroverOperation *op, DroverDisk *disk,
+                           const DroverOperationResult *result)
 {
     if (result->volume_id == NULL || *result->volume_id == '\0') {
         fail_answer(step, op, "a volume id");
@@ -140,7 +143,8 @@ static void volume_created(Step *step, const DroverOperation *op, DroverDisk *di
     drover_ledger_made(step->job, DROVER_LEDGER_VOLUME, op->disk_id, result->volume_id);
 }
 
-static void volume_attached(Step *step, const DroverOperation *op, DroverDisk *disk, const DroverOperationResult *result)
+static void volume_attached(Step *step, const DroverOperation *op, DroverDisk *disk,
+                            const DroverOperationResult *result)
 {
     drover_ledger_made(step->job, DROVER_LEDGER_ATTACHMENT, op->disk_id, disk->volume_id);
     if (result->device_path == NULL || *result->device_path == '\0') {
@@ -159,7 +163,8 @@ static void volume_attached(Step *step, const DroverOperation *op, DroverDisk *d
     }
 }
 
-static void export_opened(Step *step, const DroverOperation *op, DroverDisk *disk, const DroverOperationResult *result)
+static void export_opened(Step *step, const DroverOperation *op, DroverDisk *disk,
+                          const DroverOperationResult *result)
 {
     drover_ledger_made(step->job, DROVER_LEDGER_EXPORT, op->disk_id, disk->volume_id);
     if (result->generation != op->generation || result->token == NULL || *result->token == '\0') {
@@ -193,7 +198,8 @@ static void volume_detached(Step *step, const DroverOperation *op, DroverDisk *d
     drover_set_string(&disk->vm_id, "");
 }
 
-static void disk_done(Step *step, const DroverOperation *op, DroverDisk *disk, const DroverOperationResult *result)
+static void disk_done(Step *step, const DroverOperation *op, DroverDisk *disk,
+                      const DroverOperationResult *result)
 {
     disk->op_failures = 0;
     disk->dirty = true;
@@ -303,8 +309,8 @@ static DroverLedgerEntry *undone_entry(const DroverJob *job, const DroverOperati
 
 static int64_t next_try(const Step *step, uint32_t failures)
 {
-    return step->at->now_ms + drover_backoff_ms(failures, step->limits->backoff_first_ms, step->limits->backoff_max_ms,
-                                                step->at->random);
+    return step->at->now_ms + drover_backoff_ms(failures, step->limits->backoff_first_ms,
+                                                step->limits->backoff_max_ms, step->at->random);
 }
 
 void drover_step_operation_failed(Step *step, const char *operation_id, const DroverFault *fault)
@@ -316,7 +322,8 @@ void drover_step_operation_failed(Step *step, const char *operation_id, const Dr
         return;
     g_ptr_array_add(keep, op);
     drover_outputs_audit(step->outputs, "warning", "operation.failed", op->disk_id, "%s failed: %s",
-                         drover_op_name(op->kind), fault->message != NULL ? fault->message : "no reason given");
+                         drover_op_name(op->kind),
+                         fault->message != NULL ? fault->message : "no reason given");
     if (op->undo) {
         DroverLedgerEntry *entry = undone_entry(job, op);
         if (entry != NULL) {

@@ -28,7 +28,8 @@ void drover_step_begin_undo(Step *step, DroverPhase phase)
     drover_step_enter(step, phase);
 }
 
-/* Volumes that are kept leave the VM before it is destroyed: expunging it deletes its ROOT, also a swapped-in one. */
+/* Volumes that are kept leave the VM before it is destroyed: expunging it deletes its ROOT, also a swapped-in
+ * one. */
 static bool rescue_volumes(Step *step)
 {
     DroverJob *job = step->job;
@@ -80,8 +81,8 @@ static void finish(Step *step)
     g_autofree char *left = drover_ledger_describe(job, job->keep_volumes);
     if (*left != '\0')
         drover_outputs_audit(step->outputs, "error", "job.left-over", NULL,
-                             "DRV-LEFT-OVER: could not be removed: %s; \"drover cleanup %s\" tries again", left,
-                             job->job_id);
+                             "DRV-LEFT-OVER: could not be removed: %s; \"drover cleanup %s\" tries again",
+                             left, job->job_id);
     switch (job->phase) {
     case DROVER_PHASE_FAILING:
         drover_step_enter(step, DROVER_PHASE_FAILED);
@@ -91,7 +92,7 @@ static void finish(Step *step)
         break;
     default:
         drover_step_enter(step, drover_phase_is_ended(job->after_cleaning) ? job->after_cleaning
-                                                                          : DROVER_PHASE_CANCELLED);
+                                                                           : DROVER_PHASE_CANCELLED);
         break;
     }
 }

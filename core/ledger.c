@@ -68,7 +68,8 @@ char *drover_ledger_describe(const DroverJob *job, bool keep_volumes)
         const DroverLedgerEntry *entry = job->ledger->pdata[i];
         if (keep_volumes && entry->kind == DROVER_LEDGER_VOLUME)
             continue;
-        g_string_append_printf(text, "%s%s %s", text->len > 0 ? ", " : "", drover_ledger_kind_name(entry->kind),
+        g_string_append_printf(text, "%s%s %s", text->len > 0 ? ", " : "",
+                               drover_ledger_kind_name(entry->kind),
                                *entry->object_id != '\0' ? entry->object_id : "(id not known)");
         if (*entry->disk_id != '\0')
             g_string_append_printf(text, " (%s)", entry->disk_id);

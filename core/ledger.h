@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ledger: every object that a job made or is about to make, listed before the call, taken off when it is gone, so
- * that nothing is left behind. Undone from the last entry to the first. Pure. */
+/* The ledger: every object that a job made or is about to make, listed before the call, taken off when it is
+ * gone, so that nothing is left behind. Undone from the last entry to the first. Pure. */
 #ifndef DROVER_CORE_LEDGER_H
 #define DROVER_CORE_LEDGER_H
 
@@ -19,7 +19,8 @@ void drover_ledger_gone(DroverJob *job, DroverLedgerKind kind, const char *disk_
 
 /* "volume", "attachment", … */
 const char *drover_ledger_kind_name(int kind);
-/* What is left, for people: "volume 12ab… (disk0), vm 34cd…"; newly allocated. Volumes are left out with KEEP_VOLUMES. */
+/* What is left, for people: "volume 12ab… (disk0), vm 34cd…"; newly allocated. Volumes are left out with
+ * KEEP_VOLUMES. */
 char *drover_ledger_describe(const DroverJob *job, bool keep_volumes);
 
 #endif

@@ -21,7 +21,8 @@ void drover_fault_copy(DroverFault *to, const DroverFault *from)
     to->message = g_strdup(from->message);
 }
 
-void drover_fault_set(DroverFault *fault, DroverErrorClass error_class, const char *code, const char *format, ...)
+void drover_fault_set(DroverFault *fault, DroverErrorClass error_class, const char *code, const char *format,
+                      ...)
 {
     drover_fault_clear(fault);
     va_list args;
@@ -38,8 +39,9 @@ const char *drover_op_name(DroverOpKind kind)
         "create-volume", "attach-volume", "detach-volume", "delete-volume", "open-export", "close-export",
         "deploy-vm",     "swap-root",     "attach-to-vm",  "start-vm",      "stop-vm",     "destroy-vm",
     };
-    return kind >= DROVER_OP_CREATE_VOLUME && kind <= DROVER_OP_DESTROY_VM ? names[kind - DROVER_OP_CREATE_VOLUME]
-                                                                           : "unknown";
+    return kind >= DROVER_OP_CREATE_VOLUME && kind <= DROVER_OP_DESTROY_VM
+               ? names[kind - DROVER_OP_CREATE_VOLUME]
+               : "unknown";
 }
 
 const char *drover_sync_status_name(DroverSyncStatus status)
@@ -120,9 +122,9 @@ static void disk_free(void *data)
     DroverDisk *disk = data;
     if (disk == NULL)
         return;
-    char *strings[] = {disk->disk_id,  disk->format,    disk->volume_id,          disk->device_path, disk->export_name,
-                       disk->nbd_host, disk->change_id, disk->previous_change_id, disk->receipt,     disk->round_digest,
-                       disk->vm_id,    disk->token};
+    char *strings[] = {disk->disk_id,     disk->format,       disk->volume_id, disk->device_path,
+                       disk->export_name, disk->nbd_host,     disk->change_id, disk->previous_change_id,
+                       disk->receipt,     disk->round_digest, disk->vm_id,     disk->token};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_free(strings[i]);
     g_clear_pointer(&disk->spec, g_bytes_unref);
@@ -138,8 +140,9 @@ DroverJob *drover_job_new(const char *job_id)
 {
     DroverJob *job = g_new0(DroverJob, 1);
     job->job_id = g_strdup(job_id);
-    char **strings[] = {&job->name,  &job->site,    &job->wanted_agent, &job->agent,       &job->failover_status,
-                        &job->vm_id, &job->vm_name, &job->vm_state,     &job->stall_reason};
+    char **strings[] = {
+        &job->name,  &job->site,    &job->wanted_agent, &job->agent,       &job->failover_status,
+        &job->vm_id, &job->vm_name, &job->vm_state,     &job->stall_reason};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         *strings[i] = g_strdup("");
     job->phase = DROVER_PHASE_SUBMITTED;
@@ -155,8 +158,8 @@ void drover_job_free(DroverJob *job)
 {
     if (job == NULL)
         return;
-    char *strings[] = {job->job_id, job->name,  job->site,    job->wanted_agent, job->agent,       job->failover_status,
-                       job->vm_id,  job->vm_name, job->vm_state, job->stall_reason};
+    char *strings[] = {job->job_id,          job->name,  job->site,    job->wanted_agent, job->agent,
+                       job->failover_status, job->vm_id, job->vm_name, job->vm_state,     job->stall_reason};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_free(strings[i]);
     g_clear_pointer(&job->spec, g_bytes_unref);
@@ -171,8 +174,8 @@ DroverDisk *drover_job_add_disk(DroverJob *job, const char *disk_id)
 {
     DroverDisk *disk = g_new0(DroverDisk, 1);
     disk->disk_id = g_strdup(disk_id);
-    char **strings[] = {&disk->format,    &disk->volume_id, &disk->device_path,        &disk->export_name,
-                        &disk->nbd_host,  &disk->change_id, &disk->previous_change_id, &disk->receipt,
+    char **strings[] = {&disk->format,       &disk->volume_id, &disk->device_path,        &disk->export_name,
+                        &disk->nbd_host,     &disk->change_id, &disk->previous_change_id, &disk->receipt,
                         &disk->round_digest, &disk->vm_id};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         *strings[i] = g_strdup("");

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the scheduler knows about jobs: plain structs, the same facts as the records on drover.state. Things that only
- * processes need (the source of a disk, the wanted target) stay packed messages here, so that fields of newer versions
- * pass through unharmed. Whoever changes a struct sets its "dirty" flag; the leader writes dirty ones and raises their
- * version. Everything is owned by the job. Pure; one thread at a time.
+ * What the scheduler knows about jobs: plain structs, the same facts as the records on drover.state. Things
+ * that only processes need (the source of a disk, the wanted target) stay packed messages here, so that
+ * fields of newer versions pass through unharmed. Whoever changes a struct sets its "dirty" flag; the leader
+ * writes dirty ones and raises their version. Everything is owned by the job. Pure; one thread at a time.
  *
  * Times: *_at_ms are Unix time; lease_*_ms are the leader's own clock, which stands still while inputs lag.
  */
@@ -27,8 +27,8 @@ typedef struct {
 void drover_fault_clear(DroverFault *fault);
 /* Replaces TO by a copy of FROM. */
 void drover_fault_copy(DroverFault *to, const DroverFault *from);
-void drover_fault_set(DroverFault *fault, DroverErrorClass error_class, const char *code, const char *format, ...)
-    G_GNUC_PRINTF(4, 5);
+void drover_fault_set(DroverFault *fault, DroverErrorClass error_class, const char *code, const char *format,
+                      ...) G_GNUC_PRINTF(4, 5);
 
 /* As drover.v1.ByteCounts; bytes. */
 typedef struct {
@@ -104,18 +104,18 @@ typedef struct {
 } DroverLedgerEntry;
 
 typedef enum { /* field numbers of drover.v1.VolumeOperation.operation */
-    DROVER_OP_CREATE_VOLUME = 10,
-    DROVER_OP_ATTACH_VOLUME = 11,
-    DROVER_OP_DETACH_VOLUME = 12,
-    DROVER_OP_DELETE_VOLUME = 13,
-    DROVER_OP_OPEN_EXPORT = 14,
-    DROVER_OP_CLOSE_EXPORT = 15,
-    DROVER_OP_DEPLOY_VM = 16,
-    DROVER_OP_SWAP_ROOT = 17,
-    DROVER_OP_ATTACH_TO_VM = 18,
-    DROVER_OP_START_VM = 19,
-    DROVER_OP_STOP_VM = 20,
-    DROVER_OP_DESTROY_VM = 21,
+               DROVER_OP_CREATE_VOLUME = 10,
+               DROVER_OP_ATTACH_VOLUME = 11,
+               DROVER_OP_DETACH_VOLUME = 12,
+               DROVER_OP_DELETE_VOLUME = 13,
+               DROVER_OP_OPEN_EXPORT = 14,
+               DROVER_OP_CLOSE_EXPORT = 15,
+               DROVER_OP_DEPLOY_VM = 16,
+               DROVER_OP_SWAP_ROOT = 17,
+               DROVER_OP_ATTACH_TO_VM = 18,
+               DROVER_OP_START_VM = 19,
+               DROVER_OP_STOP_VM = 20,
+               DROVER_OP_DESTROY_VM = 21,
 } DroverOpKind;
 const char *drover_op_name(DroverOpKind kind); /* "create-volume", … */
 
@@ -126,8 +126,8 @@ typedef struct {
     char *disk_id; /* "" for the whole VM */
     char *volume_id;
     char *vm_id;
-    char *custom_id;      /* create, deploy: the same for every repetition */
-    uint64_t size_bytes;  /* create: size; attach, open: the least size */
+    char *custom_id;     /* create, deploy: the same for every repetition */
+    uint64_t size_bytes; /* create: size; attach, open: the least size */
     uint64_t generation;
     uint32_t device_id;
     bool forced;
@@ -155,8 +155,8 @@ typedef struct {
     char *disk_id;
     uint64_t version;
     bool dirty;
-    GBytes *spec;     /* drover.v1.DiskSpec */
-    GBytes *identity; /* drover.v1.SourceIdentity; NULL before the inspection */
+    GBytes *spec;               /* drover.v1.DiskSpec */
+    GBytes *identity;           /* drover.v1.SourceIdentity; NULL before the inspection */
     uint64_t wanted_size_bytes; /* 0: the source's size rounded up to GiB */
     char *format;
     uint64_t capacity_bytes; /* 0 before the inspection */
@@ -183,7 +183,7 @@ typedef struct {
     bool diverged;
     uint32_t repaired_cells;
     uint64_t verified_bytes;
-    char *vm_id; /* the target VM that holds the volume; "" for none */
+    char *vm_id;      /* the target VM that holds the volume; "" for none */
     GPtrArray *tasks; /* DroverTask */
     /* not in the record */
     char *token; /* of token_generation, from the agent's journal; NULL while unknown */
@@ -196,7 +196,11 @@ typedef struct {
 
 /* ---- the job */
 
-typedef enum { DROVER_FAILOVER_NONE = 0, DROVER_FAILOVER_LIVE = 1, DROVER_FAILOVER_TEST = 2 } DroverFailoverKind;
+typedef enum {
+    DROVER_FAILOVER_NONE = 0,
+    DROVER_FAILOVER_LIVE = 1,
+    DROVER_FAILOVER_TEST = 2
+} DroverFailoverKind;
 
 typedef struct {
     char *job_id;

@@ -26,7 +26,8 @@ static uint64_t *prefix_sums(const DroverShape *shape)
 static uint64_t allocated_before(const DroverShape *shape, const uint64_t *sums, uint64_t offset)
 {
     if (offset >= shape->capacity_bytes)
-        return shape->n_buckets > 0 && shape->bucket_bytes > 0 ? sums[shape->n_buckets] : shape->allocated_bytes;
+        return shape->n_buckets > 0 && shape->bucket_bytes > 0 ? sums[shape->n_buckets]
+                                                               : shape->allocated_bytes;
     if (shape->n_buckets == 0 || shape->bucket_bytes == 0)
         return share(shape->allocated_bytes, offset, shape->capacity_bytes);
     size_t bucket = (size_t)(offset / shape->bucket_bytes);
@@ -60,7 +61,8 @@ GArray *drover_plan_by_data(const DroverShape *shape, uint64_t task_bytes)
                allocated_before(shape, sums, end) - before < task_bytes);
         end = MIN(end, capacity);
         /* A small rest would be a task of its own that only costs a start. */
-        if (all - allocated_before(shape, sums, end) < task_bytes / 4 && capacity - begin <= DROVER_RANGE_SPAN_MAX)
+        if (all - allocated_before(shape, sums, end) < task_bytes / 4 &&
+            capacity - begin <= DROVER_RANGE_SPAN_MAX)
             end = capacity;
         append(plan, shape, sums, begin, end);
         begin = end;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Cuts a disk into range tasks: minutes of work each, cell-aligned, the same cut for the same facts. Every byte of the
- * disk lies in exactly one range, holes included, because empty cells are read back at the target, too. Pure.
+ * Cuts a disk into range tasks: minutes of work each, cell-aligned, the same cut for the same facts. Every
+ * byte of the disk lies in exactly one range, holes included, because empty cells are read back at the
+ * target, too. Pure.
  */
 #ifndef DROVER_CORE_PLANNER_H
 #define DROVER_CORE_PLANNER_H
@@ -31,10 +32,12 @@ typedef struct {
     uint64_t planned_bytes; /* allocated bytes in it; they add up to the disk's */
 } DroverPlannedRange;
 
-/* Allocated bytes that one task should hold: ALLOCATED (of all disks of the job) / (4 * SLOTS), within the limits. */
+/* Allocated bytes that one task should hold: ALLOCATED (of all disks of the job) / (4 * SLOTS), within the
+ * limits. */
 uint64_t drover_plan_task_bytes(uint64_t allocated_bytes, uint32_t slots);
 
-/* Ranges that hold about TASK_BYTES of data each, none longer than DROVER_RANGE_SPAN_MAX. New array of DroverPlannedRange. */
+/* Ranges that hold about TASK_BYTES of data each, none longer than DROVER_RANGE_SPAN_MAX. New array of
+ * DroverPlannedRange. */
 GArray *drover_plan_by_data(const DroverShape *shape, uint64_t task_bytes);
 
 /* Ranges of RANGE_BYTES, rounded up to cells, whatever they hold. New array of DroverPlannedRange. */

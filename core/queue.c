@@ -27,7 +27,8 @@ static const GArray *partitions(const DroverProcess *process, const DroverTask *
     return drover_task_moves_data(task) ? process->copy_partitions : process->source_partitions;
 }
 
-bool drover_queue_is_eligible(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, const DroverAt *at)
+bool drover_queue_is_eligible(const DroverJob *job, const DroverDisk *disk, const DroverTask *task,
+                              const DroverAt *at)
 {
     if (task->status != DROVER_TASK_READY || task->not_before_at_ms > at->now_ms || job->paused)
         return false;
@@ -127,6 +128,7 @@ static bool assign_one(Share *share, GArray *workers, const DroverAt *at, GArray
     Worker *worker = task != NULL ? choose_worker(workers, job->site, task) : NULL;
     if (worker == NULL)
         return false;
+    task->generation = disk->generation;
     drover_task_assign(task, worker->process->process_id, choose_partition(worker->process, task), at);
     --*free_slots(worker, task);
     share->running++;
@@ -136,7 +138,8 @@ static bool assign_one(Share *share, GArray *workers, const DroverAt *at, GArray
     return true;
 }
 
-static GArray *collect_shares(GPtrArray *jobs, GArray *workers, const DroverAt *at, uint64_t *ready, uint64_t *running)
+static GArray *collect_shares(GPtrArray *jobs, GArray *workers, const DroverAt *at, uint64_t *ready,
+                              uint64_t *running)
 {
     GArray *shares = g_array_new(false, false, sizeof(Share));
     *ready = *running = 0;
@@ -225,7 +228,8 @@ const char *drover_queue_choose_agent(const DroverJob *job, GPtrArray *jobs, con
     if (best != NULL)
         return best;
     const char *who = *job->wanted_agent != '\0' ? job->wanted_agent : "any";
-    *why = alive ? g_strdup_printf("waiting for %u free device slots at volume agent %s", job->disks->len, who)
-                 : g_strdup_printf("waiting for volume agent %s to come alive", who);
+    *why = alive
+               ? g_strdup_printf("waiting for %u free device slots at volume agent %s", job->disks->len, who)
+               : g_strdup_printf("waiting for volume agent %s to come alive", who);
     return NULL;
 }

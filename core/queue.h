@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which ready task goes to which worker. A task is handed out only to a slot that is free by the worker's heartbeat and
- * our own assignments, into a partition that the worker owns, so nothing waits behind a busy worker. Every job gets one
- * slot before another job gets a second one; beyond that a larger priority goes first. Pure and deterministic.
+ * Which ready task goes to which worker. A task is handed out only to a slot that is free by the worker's
+ * heartbeat and our own assignments, into a partition that the worker owns, so nothing waits behind a busy
+ * worker. Every job gets one slot before another job gets a second one; beyond that a larger priority goes
+ * first. Pure and deterministic.
  */
 #ifndef DROVER_CORE_QUEUE_H
 #define DROVER_CORE_QUEUE_H
@@ -28,7 +29,8 @@ bool drover_queue_is_eligible(const DroverJob *job, const DroverDisk *disk, cons
 
 /*
  * Assigns (drover_task_assign) whatever fits. JOBS: DroverJob, the active ones. Returns a new array of
- * DroverAssignment; *READY becomes the number of eligible tasks that found no slot, *RUNNING that of live tasks.
+ * DroverAssignment; *READY becomes the number of eligible tasks that found no slot, *RUNNING that of live
+ * tasks.
  */
 GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, const DroverAt *at, uint64_t *ready,
                             uint64_t *running);
@@ -37,8 +39,9 @@ GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, const Dro
 uint32_t drover_queue_reserved_slots(GPtrArray *jobs, const char *agent);
 
 /*
- * The home appliance for a job: its wanted agent or, among the configured AGENTS (NULL-terminated), the ready one with
- * most free device slots. Enough slots for all disks in either case. NULL with a reason for people in *WHY.
+ * The home appliance for a job: its wanted agent or, among the configured AGENTS (NULL-terminated), the ready
+ * one with most free device slots. Enough slots for all disks in either case. NULL with a reason for people
+ * in *WHY.
  */
 const char *drover_queue_choose_agent(const DroverJob *job, GPtrArray *jobs, const char *const *agents,
                                       const DroverFleet *fleet, const DroverAt *at, char **why);

@@ -29,7 +29,8 @@ char *drover_range_hash(const DroverRange *ranges, size_t n_ranges)
     return g_strdup(g_checksum_get_string(sum));
 }
 
-char *drover_receipt(const char *previous, const char *round_digest, const char *range_hash, const char *change_id)
+char *drover_receipt(const char *previous, const char *round_digest, const char *range_hash,
+                     const char *change_id)
 {
     g_autofree char *text =
         g_strdup_printf("drover-receipt-1\n%s\n%s\n%s\n%s\n", previous, round_digest, range_hash, change_id);

@@ -35,8 +35,10 @@ static bool check_places(const DroverRequest *request, const DroverPlaces *place
     g_autofree char *agents = g_strjoinv(", ", (char **)places->agents);
     if (the_site(request, places) == NULL) {
         g_autofree char *site = shown(request->site);
-        return *site == '\0' ? refuse(fault, "DRV-SPEC-SITE", "no source_site given, and there is more than one: %s", sites)
-                             : refuse(fault, "DRV-SPEC-SITE", "unknown source_site \"%s\"; known are: %s", site, sites);
+        return *site == '\0'
+                   ? refuse(fault, "DRV-SPEC-SITE", "no source_site given, and there is more than one: %s",
+                            sites)
+                   : refuse(fault, "DRV-SPEC-SITE", "unknown source_site \"%s\"; known are: %s", site, sites);
     }
     if (*request->agent != '\0' && !g_strv_contains(places->agents, request->agent)) {
         g_autofree char *agent = shown(request->agent);
@@ -56,13 +58,15 @@ static bool check_disk(const DroverRequest *request, size_t index, DroverFault *
     if (g_str_equal(disk->source_kind, "file") && *disk->source != '/')
         return refuse(fault, "DRV-SPEC-SOURCE", "the source of disk %s is not an absolute path", id);
     if (disk->has_target_size && disk->target_size_bytes == 0)
-        return refuse(fault, "DRV-SPEC-SIZE", "disk %s asks for a target of 0 bytes; leave the size out instead", id);
+        return refuse(fault, "DRV-SPEC-SIZE",
+                      "disk %s asks for a target of 0 bytes; leave the size out instead", id);
     for (size_t i = 0; i < index; i++) {
         const DroverDiskRequest *other = &request->disks[i];
         if (g_str_equal(other->disk_id, disk->disk_id))
             return refuse(fault, "DRV-SPEC-DISK", "two disks are called %s", id);
         if (g_str_equal(other->source_kind, disk->source_kind) && g_str_equal(other->source, disk->source))
-            return refuse(fault, "DRV-SPEC-DUPLICATE", "disks %s and %s have the same source", other->disk_id, id);
+            return refuse(fault, "DRV-SPEC-DUPLICATE", "disks %s and %s have the same source", other->disk_id,
+                          id);
     }
     return true;
 }
@@ -73,13 +77,16 @@ bool drover_spec_check(const DroverRequest *request, const DroverPlaces *places,
         return refuse(fault, "DRV-SPEC-SIZE", "the submission has more than %u bytes", DROVER_SPEC_MAX_BYTES);
     if (!drover_vm_name_is_valid(request->name)) {
         g_autofree char *name = shown(request->name);
-        return refuse(fault, "DRV-SPEC-NAME",
-                      "name \"%s\" is not a host name: 1 to 63 letters, digits and '-', beginning with a letter", name);
+        return refuse(
+            fault, "DRV-SPEC-NAME",
+            "name \"%s\" is not a host name: 1 to 63 letters, digits and '-', beginning with a letter", name);
     }
     if (request->n_disks == 0 || request->n_disks > DROVER_DISKS_MAX)
-        return refuse(fault, "DRV-SPEC-DISK", "a job has 1 to %d disks, not %zu", DROVER_DISKS_MAX, request->n_disks);
+        return refuse(fault, "DRV-SPEC-DISK", "a job has 1 to %d disks, not %zu", DROVER_DISKS_MAX,
+                      request->n_disks);
     if (request->digest < 0 || request->digest > DROVER_DIGEST_SHA256)
-        return refuse(fault, "DRV-SPEC-DIGEST", "digest algorithm %d is not known to this version", request->digest);
+        return refuse(fault, "DRV-SPEC-DIGEST", "digest algorithm %d is not known to this version",
+                      request->digest);
     if (request->round_interval_ms > 0)
         return refuse(fault, "DRV-SPEC-ROUNDS",
                       "repeated rounds need a source that records changes; leave round_interval_ms out");
@@ -102,8 +109,8 @@ static void add_disks(DroverJob *job, const DroverRequest *request)
     }
 }
 
-DroverJob *drover_job_submit(const DroverRequest *request, const DroverPlaces *places, const DroverLimits *limits,
-                             const DroverAt *at, GPtrArray *outputs)
+DroverJob *drover_job_submit(const DroverRequest *request, const DroverPlaces *places,
+                             const DroverLimits *limits, const DroverAt *at, GPtrArray *outputs)
 {
     g_assert(drover_id_is_valid(request->job_id));
     DroverJob *job = drover_job_new(request->job_id);
@@ -112,8 +119,8 @@ DroverJob *drover_job_submit(const DroverRequest *request, const DroverPlaces *p
     job->created_at_ms = at->now_ms;
     job->phase_started_at_ms[DROVER_PHASE_SUBMITTED] = at->now_ms;
     job->dirty = job->control_dirty = true;
-    drover_outputs_audit(outputs, "info", "job.submitted", NULL, "Submitted%s%s", *request->submitter != '\0' ? " by " : "",
-                         request->submitter);
+    drover_outputs_audit(outputs, "info", "job.submitted", NULL, "Submitted%s%s",
+                         *request->submitter != '\0' ? " by " : "", request->submitter);
     if (g_bytes_get_size(request->spec) <= DROVER_SPEC_MAX_BYTES)
         job->spec = g_bytes_ref(request->spec);
     drover_set_string(&job->name, request->name);

@@ -6,8 +6,9 @@
 #include "core/job.h"
 
 #define DROVER_DISKS_MAX 64
-/* Largest packed submission: it must fit into a state record with room for the rest. */
-#define DROVER_SPEC_MAX_BYTES (256u << 10)
+/* Largest packed submission: a state record may hold most of it twice (as spec and in a pending operation).
+ */
+#define DROVER_SPEC_MAX_BYTES (128u << 10)
 
 typedef struct {
     const char *disk_id;     /* never empty: the reader of the message fills in the default */
@@ -44,8 +45,9 @@ typedef struct {
 /* False with *FAULT set (permanent, code DRV-SPEC-…) when the request cannot be a job. */
 bool drover_spec_check(const DroverRequest *request, const DroverPlaces *places, DroverFault *fault);
 
-/* A new job: in preflight, or failed at once when the request is not acceptable. REQUEST->job_id must be valid. */
-DroverJob *drover_job_submit(const DroverRequest *request, const DroverPlaces *places, const DroverLimits *limits,
-                             const DroverAt *at, GPtrArray *outputs);
+/* A new job: in preflight, or failed at once when the request is not acceptable. REQUEST->job_id must be
+ * valid. */
+DroverJob *drover_job_submit(const DroverRequest *request, const DroverPlaces *places,
+                             const DroverLimits *limits, const DroverAt *at, GPtrArray *outputs);
 
 #endif

@@ -37,7 +37,8 @@ void drover_task_assign(DroverTask *task, const char *process_id, int32_t partit
 DroverTaskVerdict drover_task_claimed(DroverTask *task, uint32_t attempt, const char *process_id,
                                       const char *instance_id, const DroverAt *at)
 {
-    if (task->status != DROVER_TASK_ASSIGNED || task->attempt != attempt || instance_id == NULL || *instance_id == '\0')
+    if (task->status != DROVER_TASK_ASSIGNED || task->attempt != attempt || instance_id == NULL ||
+        *instance_id == '\0')
         return DROVER_TASK_STALE;
     /* A rebalance may have moved the partition: whoever committed the offset is the executor. */
     drover_set_string(&task->owner_process, process_id);
@@ -47,7 +48,8 @@ DroverTaskVerdict drover_task_claimed(DroverTask *task, uint32_t attempt, const 
     return DROVER_TASK_ACCEPTED;
 }
 
-DroverTaskVerdict drover_task_finished(DroverTask *task, uint32_t attempt, const char *instance_id, const DroverAt *at)
+DroverTaskVerdict drover_task_finished(DroverTask *task, uint32_t attempt, const char *instance_id,
+                                       const DroverAt *at)
 {
     if (!is_owner(task, attempt, instance_id))
         return DROVER_TASK_STALE;
@@ -88,7 +90,8 @@ void drover_task_revoke(DroverTask *task, const DroverAt *at)
     enter(task, DROVER_TASK_READY, at);
 }
 
-DroverTaskVerdict drover_task_released(DroverTask *task, uint32_t attempt, const char *instance_id, const DroverAt *at)
+DroverTaskVerdict drover_task_released(DroverTask *task, uint32_t attempt, const char *instance_id,
+                                       const DroverAt *at)
 {
     if (!is_owner(task, attempt, instance_id))
         return DROVER_TASK_STALE;
@@ -109,6 +112,9 @@ DroverTaskVerdict drover_task_check(DroverTask *task, const DroverFleet *fleet, 
     if (task->status == DROVER_TASK_ASSIGNED) {
         if (silent_ms < limits->claim_timeout_ms)
             return DROVER_TASK_STALE;
+        drover_fault_set(&task->error, DROVER_ERROR_RETRYABLE, "DRV-TASK-UNCLAIMED",
+                         "DRV-TASK-UNCLAIMED: worker %s did not claim attempt %u in time",
+                         task->owner_process, task->attempt);
         drover_task_revoke(task, at);
         return DROVER_TASK_AGAIN;
     }
@@ -123,8 +129,9 @@ DroverTaskVerdict drover_task_check(DroverTask *task, const DroverFleet *fleet, 
     if ((owner == NULL || same) && silent_ms < limits->lease_ms)
         return DROVER_TASK_STALE;
     drover_fault_set(&task->error, DROVER_ERROR_RETRYABLE, "DRV-WORKER-LOST",
-                     owner != NULL && !same ? "DRV-WORKER-LOST: worker %s was restarted while it ran attempt %u"
-                                            : "DRV-WORKER-LOST: worker %s went silent while it ran attempt %u",
+                     owner != NULL && !same
+                         ? "DRV-WORKER-LOST: worker %s was restarted while it ran attempt %u"
+                         : "DRV-WORKER-LOST: worker %s went silent while it ran attempt %u",
                      task->owner_process, task->attempt);
     return count_failure(task, limits, at);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of one task: ready, assigned (handed out), claimed, copied (checkpointed, not read back), done. Each attempt
- * has at most one executor: reports of any other attempt or instance change nothing. An attempt that is not claimed in
- * time, or is handed back, is not counted; one that failed or whose owner went silent is. Pure.
+ * The life of one task: ready, assigned (handed out), claimed, copied (checkpointed, not read back), done.
+ * Each attempt has at most one executor: reports of any other attempt or instance change nothing. An attempt
+ * that is not claimed in time, or is handed back, is not counted; one that failed or whose owner went silent
+ * is. Pure.
  */
 #ifndef DROVER_CORE_TASK_H
 #define DROVER_CORE_TASK_H
@@ -30,7 +31,8 @@ DroverTaskVerdict drover_task_finished(DroverTask *task, uint32_t attempt, const
 
 /* Permanent errors give up at once with this error; others after LIMITS->max_failures counted attempts. */
 DroverTaskVerdict drover_task_failed(DroverTask *task, uint32_t attempt, const char *instance_id,
-                                     const DroverFault *fault, const DroverLimits *limits, const DroverAt *at);
+                                     const DroverFault *fault, const DroverLimits *limits,
+                                     const DroverAt *at);
 
 /* Handed back by a draining or pausing worker: not counted. */
 DroverTaskVerdict drover_task_released(DroverTask *task, uint32_t attempt, const char *instance_id,

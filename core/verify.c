@@ -54,14 +54,15 @@ static void drop_settled(DroverVerify *verify, const DroverCells *cells)
 }
 
 const DroverVerifyBatch *drover_verify_next(DroverVerify *verify, const DroverCells *cells, bool flush,
-                                            const DroverLimits *limits, const DroverAt *at, const char *agent_instance,
-                                            uint64_t sequence)
+                                            const DroverLimits *limits, const DroverAt *at,
+                                            const char *agent_instance, uint64_t sequence)
 {
     if (verify->pending->len == 0 || at->lease_ms < verify->not_before_ms)
         return NULL;
     drop_settled(verify, cells);
     guint n = MIN(verify->pending->len, limits->verify_cells);
-    bool due = flush || n >= limits->verify_cells || at->lease_ms - verify->pending_since_ms >= limits->verify_wait_ms;
+    bool due = flush || n >= limits->verify_cells ||
+               at->lease_ms - verify->pending_since_ms >= limits->verify_wait_ms;
     if (n == 0 || !due)
         return NULL;
     DroverVerifyBatch *batch = g_new0(DroverVerifyBatch, 1);
@@ -76,8 +77,8 @@ const DroverVerifyBatch *drover_verify_next(DroverVerify *verify, const DroverCe
     return batch;
 }
 
-static void put_back(DroverVerify *verify, guint index, int64_t lease_ms, const uint64_t *verified, size_t n_verified,
-                     const uint64_t *mismatched, size_t n_mismatched)
+static void put_back(DroverVerify *verify, guint index, int64_t lease_ms, const uint64_t *verified,
+                     size_t n_verified, const uint64_t *mismatched, size_t n_mismatched)
 {
     DroverVerifyBatch *batch = verify->batches->pdata[index];
     for (guint i = 0; i < batch->cells->len; i++) {
@@ -88,8 +89,9 @@ static void put_back(DroverVerify *verify, guint index, int64_t lease_ms, const 
     g_ptr_array_remove_index(verify->batches, index);
 }
 
-bool drover_verify_answer(DroverVerify *verify, uint64_t sequence, const uint64_t *verified, size_t n_verified,
-                          const uint64_t *mismatched, size_t n_mismatched, int64_t lease_ms)
+bool drover_verify_answer(DroverVerify *verify, uint64_t sequence, const uint64_t *verified,
+                          size_t n_verified, const uint64_t *mismatched, size_t n_mismatched,
+                          int64_t lease_ms)
 {
     for (guint i = 0; i < verify->batches->len; i++) {
         const DroverVerifyBatch *batch = verify->batches->pdata[i];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which checkpointed cells of a disk have been sent to the agent for read-back, in which batches, and which wait for
- * it. Verification is idempotent: whatever is in doubt is asked again. Pure.
+ * Which checkpointed cells of a disk have been sent to the agent for read-back, in which batches, and which
+ * wait for it. Verification is idempotent: whatever is in doubt is asked again. Pure.
  */
 #ifndef DROVER_CORE_VERIFY_H
 #define DROVER_CORE_VERIFY_H
@@ -34,20 +34,22 @@ void drover_verify_free(DroverVerify *verify);
 void drover_verify_add(DroverVerify *verify, uint64_t cell, int64_t lease_ms);
 
 /*
- * The next batch to send, or NULL when it is not worth it yet: LIMITS->verify_cells cells wait, or the oldest waits for
- * LIMITS->verify_wait_ms, or FLUSH (nothing more will come) is set. Cells that need no read-back any more are dropped.
- * The batch counts as sent to AGENT_INSTANCE under SEQUENCE; owned by VERIFY.
+ * The next batch to send, or NULL when it is not worth it yet: LIMITS->verify_cells cells wait, or the oldest
+ * waits for LIMITS->verify_wait_ms, or FLUSH (nothing more will come) is set. Cells that need no read-back
+ * any more are dropped. The batch counts as sent to AGENT_INSTANCE under SEQUENCE; owned by VERIFY.
  */
 const DroverVerifyBatch *drover_verify_next(DroverVerify *verify, const DroverCells *cells, bool flush,
-                                            const DroverLimits *limits, const DroverAt *at, const char *agent_instance,
-                                            uint64_t sequence);
+                                            const DroverLimits *limits, const DroverAt *at,
+                                            const char *agent_instance, uint64_t sequence);
 
-/* Takes the batch SEQUENCE off the outstanding ones; false: not outstanding (answered, or asked again meanwhile).
- * UNANSWERED cells (of the batch, in neither list) go back to the pending ones. */
-bool drover_verify_answer(DroverVerify *verify, uint64_t sequence, const uint64_t *verified, size_t n_verified,
-                          const uint64_t *mismatched, size_t n_mismatched, int64_t lease_ms);
+/* Takes the batch SEQUENCE off the outstanding ones; false: not outstanding (answered, or asked again
+ * meanwhile). UNANSWERED cells (of the batch, in neither list) go back to the pending ones. */
+bool drover_verify_answer(DroverVerify *verify, uint64_t sequence, const uint64_t *verified,
+                          size_t n_verified, const uint64_t *mismatched, size_t n_mismatched,
+                          int64_t lease_ms);
 
-/* Batches that were sent to another instance or too long ago go back to the pending cells. Returns how many. */
+/* Batches that were sent to another instance or too long ago go back to the pending cells. Returns how many.
+ */
 unsigned drover_verify_requeue(DroverVerify *verify, const char *agent_instance, const DroverLimits *limits,
                                const DroverAt *at);
 

@@ -18,6 +18,11 @@ bool apply_is_input(const char *topic)
 
 static void poison(World *world, const DroverRecord *record, const char *reason)
 {
+    /* What is read from its beginning by every new leader was put away by an earlier one. */
+    if (world->replaying && !apply_is_input(record->topic)) {
+        drover_warning("record.poison", reason, F_S("topic", record->topic), F_I("offset", record->offset));
+        return;
+    }
     outbox_add_letter(world->outbox, record, reason);
 }
 
@@ -25,7 +30,8 @@ static void submit(World *world, const CodecCommand *command)
 {
     DroverJob *known = g_hash_table_lookup(world->jobs, command->job_id);
     if (known != NULL) {
-        world_audit(world, known, NULL, "info", "job.submitted-again", "Submitted again: the first submission stands");
+        world_audit(world, known, NULL, "info", "job.submitted-again",
+                    "Submitted again: the first submission stands");
         return;
     }
     DroverPlaces places = world_places(world);
@@ -64,16 +70,18 @@ static void apply_command(World *world, const DroverRecord *record)
 static void source_changed(World *world, DroverJob *job, const DroverDisk *disk, uint64_t cell)
 {
     DroverFault fault = {0};
-    drover_fault_set(&fault, DROVER_ERROR_PERMANENT, "DRV-SOURCE-CHANGED",
-                     "DRV-SOURCE-CHANGED: the source of disk %s gave different bytes for offset %" G_GUINT64_FORMAT
-                     " when it was read again; copy from something that nobody writes to",
-                     disk->disk_id, cell * DROVER_CELL_BYTES);
+    drover_fault_set(
+        &fault, DROVER_ERROR_PERMANENT, "DRV-SOURCE-CHANGED",
+        "DRV-SOURCE-CHANGED: the source of disk %s gave different bytes for offset %" G_GUINT64_FORMAT
+        " when it was read again; copy from something that nobody writes to",
+        disk->disk_id, cell * DROVER_CELL_BYTES);
     DroverInput input = {.kind = DROVER_INPUT_FAULT, .fault = &fault};
     world_step(world, job, &input);
     drover_fault_clear(&fault);
 }
 
-static void fold(World *world, DroverJob *job, DroverDisk *disk, const DroverCheckpoint *checkpoint, const char *topic)
+static void fold(World *world, DroverJob *job, DroverDisk *disk, const DroverCheckpoint *checkpoint,
+                 const char *topic)
 {
     g_autoptr(GArray) fresh = g_array_new(false, false, sizeof(uint64_t));
     uint64_t cell = 0;
@@ -121,7 +129,8 @@ static void apply_checkpoint(World *world, const DroverRecord *record)
 
 static void remember_export(World *world, const DroverOperationResult *result)
 {
-    if (result->volume_id == NULL || *result->volume_id == '\0' || result->token == NULL || *result->token == '\0')
+    if (result->volume_id == NULL || *result->volume_id == '\0' || result->token == NULL ||
+        *result->token == '\0')
         return;
     const WorldExport *known = g_hash_table_lookup(world->exports, result->volume_id);
     if (known != NULL && known->generation > result->generation)
@@ -149,7 +158,8 @@ static void apply_journal(World *world, const DroverRecord *record)
         return;
     if (journal->kind == CODEC_JOURNAL_DONE || journal->kind == CODEC_JOURNAL_FAILED) {
         DroverInput input = {
-            .kind = journal->kind == CODEC_JOURNAL_DONE ? DROVER_INPUT_OPERATION_DONE : DROVER_INPUT_OPERATION_FAILED,
+            .kind = journal->kind == CODEC_JOURNAL_DONE ? DROVER_INPUT_OPERATION_DONE
+                                                        : DROVER_INPUT_OPERATION_FAILED,
             .operation_id = journal->operation_id,
             .result = &journal->result,
             .fault = &journal->fault,
@@ -162,16 +172,14 @@ static void apply_journal(World *world, const DroverRecord *record)
 
 static void see_running(World *world, const DroverProcess *process, const DroverAt *at)
 {
-    g_autoptr(GPtrArray) active = world_active(world);
     for (guint i = 0; i < process->running->len; i++) {
         const DroverRunning *running = &g_array_index(process->running, DroverRunning, i);
-        for (guint j = 0; j < active->len; j++) {
-            DroverTask *task = drover_job_task(active->pdata[j], running->task_id, NULL);
-            if (task != NULL) {
-                drover_task_seen(task, running->attempt, process->instance_id, at);
-                break;
-            }
-        }
+        /* task ids begin with the job's */
+        g_autofree char *job_id = g_strndup(running->task_id, strcspn(running->task_id, "/"));
+        const DroverJob *job = g_hash_table_lookup(world->jobs, job_id);
+        DroverTask *task = job != NULL ? drover_job_task(job, running->task_id, NULL) : NULL;
+        if (task != NULL)
+            drover_task_seen(task, running->attempt, process->instance_id, at);
     }
 }
 
@@ -210,7 +218,8 @@ static void apply_control(World *world, const DroverRecord *record)
     uint64_t version = 0;
     DroverGrants *grants = drover_grants_new();
     void *data[] = {grants, world};
-    if (!codec_read_control(record->value, record->len, &job_id, &version, hold_grant, data, &error) || job_id == NULL) {
+    if (!codec_read_control(record->value, record->len, &job_id, &version, hold_grant, data, &error) ||
+        job_id == NULL) {
         drover_grants_free(grants);
         return;
     }

@@ -64,8 +64,9 @@ void apply_verdict(World *world, DroverJob *job, const DroverDisk *disk, DroverT
     world_touch(world, job);
     const char *why = task->error.message != NULL ? task->error.message : "";
     if (verdict == DROVER_TASK_AGAIN) {
-        world_audit(world, job, disk->disk_id, "warning", "task.again", "%s will be handed out again after attempt %u%s%s",
-                    task->task_id, task->attempt, *why != '\0' ? ": " : "", why);
+        world_audit(world, job, disk->disk_id, "warning", "task.again",
+                    "%s will be handed out again after attempt %u%s%s", task->task_id, task->attempt,
+                    *why != '\0' ? ": " : "", why);
     } else if (verdict == DROVER_TASK_GIVEN_UP) {
         DroverFault fault = {0};
         drover_fault_copy(&fault, &task->error);
@@ -78,7 +79,8 @@ void apply_verdict(World *world, DroverJob *job, const DroverDisk *disk, DroverT
 static void claimed(World *world, const Subject *on, const CodecEvent *event)
 {
     DroverAt at = world_at(world, on->job);
-    if (drover_task_claimed(on->task, event->attempt, event->process_id, event->instance_id, &at) == DROVER_TASK_STALE)
+    if (drover_task_claimed(on->task, event->attempt, event->process_id, event->instance_id, &at) ==
+        DROVER_TASK_STALE)
         return;
     on->job->control_dirty = true;
     world_touch(world, on->job);
@@ -101,16 +103,19 @@ static void finished(World *world, const Subject *on, const CodecEvent *event)
 static void failed(World *world, const Subject *on, const CodecEvent *event)
 {
     DroverAt at = world_at(world, on->job);
-    /* A flush that failed says nothing about earlier writes: what was not read back is void, for all tasks. */
-    bool poisoned = drover_task_moves_data(on->task) && g_strcmp0(event->fault.code, "DRV-TARGET-FLUSH") == 0;
+    /* A flush that failed says nothing about earlier writes: what was not read back is void, for all tasks.
+     * Several workers may report the same one, the later ones after they have been revoked for it. */
+    bool poisoned = drover_task_moves_data(on->task) &&
+                    g_strcmp0(event->fault.code, "DRV-TARGET-FLUSH") == 0 &&
+                    event->attempt == on->task->attempt && on->task->generation == on->disk->generation;
     DroverFault fault = {0};
     drover_fault_copy(&fault, &event->fault);
     if (poisoned)
         fault.error_class = DROVER_ERROR_RETRYABLE;
-    int verdict =
-        drover_task_failed(on->task, event->attempt, event->instance_id, &fault, &world->options->limits, &at);
+    int verdict = drover_task_failed(on->task, event->attempt, event->instance_id, &fault,
+                                     &world->options->limits, &at);
     apply_verdict(world, on->job, on->disk, on->task, verdict);
-    if (poisoned && verdict == DROVER_TASK_AGAIN) {
+    if (poisoned && verdict != DROVER_TASK_GIVEN_UP) {
         DroverInput input = {.kind = DROVER_INPUT_POISONED, .disk_id = on->disk->disk_id, .fault = &fault};
         world_step(world, on->job, &input);
     }
@@ -134,7 +139,8 @@ static void inspected(World *world, const Subject *on, const CodecEvent *event)
         drover_task_finished(on->task, event->attempt, event->instance_id, &at) == DROVER_TASK_STALE)
         return;
     on->job->control_dirty = true;
-    DroverInput input = {.kind = DROVER_INPUT_INSPECTED, .disk_id = on->disk->disk_id, .inspection = &event->inspection};
+    DroverInput input = {
+        .kind = DROVER_INPUT_INSPECTED, .disk_id = on->disk->disk_id, .inspection = &event->inspection};
     world_step(world, on->job, &input);
 }
 
@@ -147,7 +153,8 @@ static void repair(World *world, const Subject *on, const uint64_t *cells, size_
         while (k < n && cells[k] == cells[k - 1] + 1)
             k++;
         DroverAt at = world_at(world, on->job);
-        if (!drover_job_repair(on->job, on->disk, cells[i], cells[k - 1], &world->options->limits, &at, outputs))
+        if (!drover_job_repair(on->job, on->disk, cells[i], cells[k - 1], &world->options->limits, &at,
+                               outputs))
             break;
         i = k;
     }
@@ -194,22 +201,24 @@ static void verified(World *world, const Subject *on, const CodecEvent *event)
 {
     DroverDisk *disk = on->disk;
     if (disk->verify == NULL ||
-        !drover_verify_answer(disk->verify, event->sequence, event->verified, event->n_verified, event->mismatched,
-                              event->n_mismatched, world->lease_ms))
+        !drover_verify_answer(disk->verify, event->sequence, event->verified, event->n_verified,
+                              event->mismatched, event->n_mismatched, world->lease_ms))
         return;
     if (event->generation != disk->generation)
-        return; /* what was compared is not what counts any more; void cells are dropped when they would be asked again */
+        return; /* what was compared is not what counts any more; void cells are dropped when they would be
+                   asked again */
     g_autoptr(GArray) equal = open_cells(disk, event->verified, event->n_verified);
     mark_verified(disk, equal);
     const DroverLimits *limits = &world->options->limits;
     if (event->fault.error_class != 0) {
         disk->verify->failures++;
         disk->verify->not_before_ms =
-            world->lease_ms + drover_backoff_ms(disk->verify->failures, limits->backoff_first_ms, limits->backoff_max_ms,
-                                                g_rand_int(world->random));
+            world->lease_ms + drover_backoff_ms(disk->verify->failures, limits->backoff_first_ms,
+                                                limits->backoff_max_ms, g_rand_int(world->random));
         world_audit(world, on->job, disk->disk_id, "warning", "disk.verify-failed", "Read-back failed: %s",
                     event->fault.message);
-        if (event->fault.error_class == DROVER_ERROR_PERMANENT && disk->verify->failures >= limits->max_failures) {
+        if (event->fault.error_class == DROVER_ERROR_PERMANENT &&
+            disk->verify->failures >= limits->max_failures) {
             fail_job(world, on->job, &event->fault);
             return;
         }
@@ -236,7 +245,8 @@ static bool from_agent_of(const DroverRecord *record, const DroverJob *job)
 static void end_grant(World *world, const CodecEvent *event)
 {
     DroverGrants *grants = g_hash_table_lookup(world->grants, event->job_id);
-    bool over = event->kind == CODEC_EVENT_FINISHED || event->kind == CODEC_EVENT_FAILED || event->kind == CODEC_EVENT_RELEASED;
+    bool over = event->kind == CODEC_EVENT_FINISHED || event->kind == CODEC_EVENT_FAILED ||
+                event->kind == CODEC_EVENT_RELEASED;
     if (grants == NULL || !over)
         return;
     g_autofree char *holder = g_strdup_printf("%s/%u", event->task_id, event->attempt);

@@ -51,8 +51,8 @@ static void send(Beat *beat, const BeatStatus *status, bool stopped)
     g_autoptr(GError) error = NULL;
     gsize len = 0;
     const void *bytes = g_bytes_get_data(value, &len);
-    if (!drover_producer_send(beat->producer, "drover.fleet", DROVER_PARTITION_BY_KEY, beat->options->process_id, bytes,
-                              len, NULL, NULL, &error))
+    if (!drover_producer_send(beat->producer, "drover.fleet", DROVER_PARTITION_BY_KEY,
+                              beat->options->process_id, bytes, len, NULL, NULL, &error))
         drover_warning("fleet.heartbeat", error->message);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Between the messages of drover.v1 and the structs of core/. The generated types stay in the codec files. What comes
- * from outside is checked here: a message that cannot be parsed, holds an unknown required value or text that is not
- * UTF-8 is refused with a PERMANENT error that says so. Unknown fields of submissions pass through.
+ * Between the messages of drover.v1 and the structs of core/. The generated types stay in the codec files.
+ * What comes from outside is checked here: a message that cannot be parsed, holds an unknown required value
+ * or text that is not UTF-8 is refused with a PERMANENT error that says so. Unknown fields of submissions
+ * pass through.
  */
 #ifndef DROVER_SCHEDULER_CODEC_H
 #define DROVER_SCHEDULER_CODEC_H
@@ -33,11 +34,17 @@ char *codec_task_key(const DroverJob *job, const DroverDisk *disk, const DroverT
 /* OFFSETS: "topic/partition" -> int64_t *. */
 GBytes *codec_offsets(GHashTable *offsets, const char *leader, int64_t now_ms);
 
-typedef enum { CODEC_STATE_JOB, CODEC_STATE_DISK, CODEC_STATE_TASK, CODEC_STATE_OFFSETS, CODEC_STATE_OTHER } CodecStateKind;
+typedef enum {
+    CODEC_STATE_JOB,
+    CODEC_STATE_DISK,
+    CODEC_STATE_TASK,
+    CODEC_STATE_OFFSETS,
+    CODEC_STATE_OTHER
+} CodecStateKind;
 /* What a state record holds. */
 bool codec_state_kind(const uint8_t *value, size_t len, CodecStateKind *kind, GError **error);
-/* Records of jobs first, then of disks, then of tasks: each needs the one before. A record whose owner is not known is
- * skipped. JOBS: job_id -> DroverJob. */
+/* Records of jobs first, then of disks, then of tasks: each needs the one before. A record whose owner is not
+ * known is skipped. JOBS: job_id -> DroverJob. */
 bool codec_load_job(const uint8_t *value, size_t len, GHashTable *jobs, GError **error);
 bool codec_load_disk(const uint8_t *value, size_t len, GHashTable *jobs, GError **error);
 bool codec_load_task(const uint8_t *value, size_t len, GHashTable *jobs, GError **error);
@@ -59,7 +66,8 @@ CodecCommand *codec_command(const uint8_t *value, size_t len, const char *defaul
 void codec_command_free(CodecCommand *command);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CodecCommand, codec_command_free)
 
-/* The job's spec with the target's fields overridden by those set in a FailoverJob (COMMAND); NULL when none is. */
+/* The job's spec with the target's fields overridden by those set in a FailoverJob (COMMAND); NULL when none
+ * is. */
 GBytes *codec_override_target(const DroverJob *job, const CodecCommand *command);
 
 /* Takes from the job's spec what the machine works with (name, site, …); for records that are loaded. */
@@ -112,7 +120,12 @@ CodecCheckpoint *codec_checkpoint(const uint8_t *value, size_t len, GError **err
 void codec_checkpoint_free(CodecCheckpoint *checkpoint);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CodecCheckpoint, codec_checkpoint_free)
 
-typedef enum { CODEC_JOURNAL_PENDING, CODEC_JOURNAL_DONE, CODEC_JOURNAL_FAILED, CODEC_JOURNAL_EXPORT } CodecJournalKind;
+typedef enum {
+    CODEC_JOURNAL_PENDING,
+    CODEC_JOURNAL_DONE,
+    CODEC_JOURNAL_FAILED,
+    CODEC_JOURNAL_EXPORT
+} CodecJournalKind;
 typedef struct {
     CodecJournalKind kind; /* PENDING: nothing to learn from it */
     const char *job_id;
@@ -130,20 +143,23 @@ DroverProcess *codec_heartbeat(const uint8_t *value, size_t len, int64_t *at_ms,
 
 /* ---- what the leader sends (codec_task.c): packed messages */
 
-GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, int64_t now_ms);
+GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task,
+                           int64_t now_ms);
 /* RATE: bytes per second, 0 unlimited. The disk's export must be open and its token known. */
 GBytes *codec_copy_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, uint64_t rate,
                         int64_t now_ms);
 GBytes *codec_operation_task(const DroverJob *job, const DroverOperation *operation, int64_t now_ms);
-GBytes *codec_verify_task(const DroverJob *job, const DroverDisk *disk, const DroverVerifyBatch *batch, int64_t now_ms);
+GBytes *codec_verify_task(const DroverJob *job, const DroverDisk *disk, const DroverVerifyBatch *batch,
+                          int64_t now_ms);
 GBytes *codec_audit(const DroverJob *job, const DroverOutput *output, const char *process_id, int64_t now_ms);
 
 /* RATES: "<task_id>/<attempt>" -> DroverGrant *, NULL when the job is unlimited. */
-GBytes *codec_control(const DroverJob *job, GHashTable *rates, uint64_t floor, int64_t ttl_ms, const char *leader,
-                      int64_t now_ms);
+GBytes *codec_control(const DroverJob *job, GHashTable *rates, uint64_t floor, int64_t ttl_ms,
+                      const char *leader, int64_t now_ms);
 /* The version of a control record, and its unexpired grants: calls HOLD for each. */
 bool codec_read_control(const uint8_t *value, size_t len, char **job_id, uint64_t *version,
-                        void (*hold)(const char *holder, uint64_t rate, void *data), void *data, GError **error);
+                        void (*hold)(const char *holder, uint64_t rate, void *data), void *data,
+                        GError **error);
 
 typedef struct {
     const char *process_id;

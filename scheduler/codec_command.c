@@ -5,7 +5,8 @@
 #include "drover/v1/job.pb-c.h"
 #include "lib/base/ids.h"
 
-/* What makes a source unique within its kind; NULL: none that this version knows. Held by ARENA where made. */
+/* What makes a source unique within its kind; NULL: none that this version knows. Held by ARENA where made.
+ */
 static const char *source_of(GPtrArray *arena, const Drover__V1__DiskSource *source, const char **kind)
 {
     *kind = "";
@@ -40,7 +41,8 @@ static DroverDiskRequest *read_disks(GPtrArray *arena, CodecCommand *command, co
             disks[i].disk_id = name;
         }
         disks[i].source = source_of(arena, disk->source, &disks[i].source_kind);
-        disks[i].has_target_size = disk->target_size_case == DROVER__V1__DISK_SPEC__TARGET_SIZE_TARGET_SIZE_BYTES;
+        disks[i].has_target_size =
+            disk->target_size_case == DROVER__V1__DISK_SPEC__TARGET_SIZE_TARGET_SIZE_BYTES;
         disks[i].target_size_bytes = disks[i].has_target_size ? disk->target_size_bytes : 0;
         disks[i].spec = codec_pack(&disk->base);
     }
@@ -49,7 +51,8 @@ static DroverDiskRequest *read_disks(GPtrArray *arena, CodecCommand *command, co
     return disks;
 }
 
-static void read_submit(CodecCommand *command, const Drover__V1__JobCommand *message, const char *default_site)
+static void read_submit(CodecCommand *command, const Drover__V1__JobCommand *message,
+                        const char *default_site)
 {
     Drover__V1__JobSpec *spec = message->submit;
     char *named_site = spec->source_site;
@@ -116,14 +119,15 @@ CodecCommand *codec_command(const uint8_t *value, size_t len, const char *defaul
     command->held = codec_arena();
     command->job_id = message->job_id;
     if (!drover_id_is_valid(message->job_id)) {
-        drover_fail(error, DROVER_ERROR_PERMANENT, "The command's job_id is not of the form [A-Za-z0-9._-]{1,64}");
+        drover_fail(error, DROVER_ERROR_PERMANENT,
+                    "The command's job_id is not of the form [A-Za-z0-9._-]{1,64}");
         return NULL;
     }
     if (message->command_case == DROVER__V1__JOB_COMMAND__COMMAND_SUBMIT) {
         read_submit(command, message, default_site);
     } else if (!read_other(command, message)) {
-        drover_fail(error, DROVER_ERROR_PERMANENT, "The command for job %s is of no kind that this version knows",
-                    message->job_id);
+        drover_fail(error, DROVER_ERROR_PERMANENT,
+                    "The command for job %s is of no kind that this version knows", message->job_id);
         return NULL;
     }
     return g_steal_pointer(&command);
@@ -141,10 +145,10 @@ void codec_command_free(CodecCommand *command)
     g_free(command);
 }
 
-#define OVERRIDE(field)                                                                                               \
-    do {                                                                                                              \
-        if (*wanted->field != '\0')                                                                                   \
-            target->field = wanted->field;                                                                            \
+#define OVERRIDE(field)                                                                                      \
+    do {                                                                                                     \
+        if (*wanted->field != '\0')                                                                          \
+            target->field = wanted->field;                                                                   \
     } while (0)
 
 /* Shallow: strings and arrays stay WANTED's. The home appliance stays: it holds the disks. */
@@ -196,7 +200,8 @@ bool codec_read_spec(DroverJob *job, GError **error)
 {
     Drover__V1__JobSpec *spec = codec_unpack_bytes(&drover__v1__job_spec__descriptor, job->spec);
     if (spec == NULL)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "The spec of job %s cannot be decoded", job->job_id);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "The spec of job %s cannot be decoded",
+                           job->job_id);
     drover_set_string(&job->name, spec->name);
     drover_set_string(&job->site, spec->source_site);
     drover_set_string(&job->wanted_agent, spec->target != NULL ? spec->target->agent : "");

@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Characters of an error from elsewhere that are kept: it goes into state records. */
+#define MESSAGE_MAX 2000
+
 GPtrArray *codec_arena(void)
 {
     return g_ptr_array_new_with_free_func(g_free);
@@ -62,10 +65,11 @@ static bool is_utf8(const ProtobufCMessage *message)
     return true;
 }
 
-void *codec_unpack(const ProtobufCMessageDescriptor *descriptor, const uint8_t *value, size_t len, const char *what,
-                   GError **error)
+void *codec_unpack(const ProtobufCMessageDescriptor *descriptor, const uint8_t *value, size_t len,
+                   const char *what, GError **error)
 {
-    ProtobufCMessage *message = value != NULL ? protobuf_c_message_unpack(descriptor, NULL, len, value) : NULL;
+    ProtobufCMessage *message =
+        value != NULL ? protobuf_c_message_unpack(descriptor, NULL, len, value) : NULL;
     if (message == NULL) {
         drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be decoded as %s", what, descriptor->name);
         return NULL;
@@ -115,8 +119,10 @@ void codec_read_error(const Drover__V1__Error *error, DroverFault *fault)
     DroverErrorClass error_class = error->error_class >= 1 && error->error_class <= 4
                                        ? (DroverErrorClass)error->error_class
                                        : DROVER_ERROR_RETRYABLE;
+    g_autofree char *message =
+        g_utf8_substring(error->message, 0, MIN(g_utf8_strlen(error->message, -1), MESSAGE_MAX));
     g_autofree char *code = *error->code != '\0' ? g_strdup(error->code) : drover_error_code(error->message);
-    drover_fault_set(fault, error_class, code, "%s", error->message);
+    drover_fault_set(fault, error_class, code, "%s", message);
 }
 
 Drover__V1__ByteCounts *codec_counts(GPtrArray *arena, const DroverCounts *counts)

@@ -13,12 +13,13 @@
 GPtrArray *codec_arena(void);
 void *codec_alloc(GPtrArray *arena, size_t size); /* zeroed */
 /* INIT copied into the arena. */
-#define codec_new(arena, type, ...) ((type *)memcpy(codec_alloc(arena, sizeof(type)), &(type)__VA_ARGS__, sizeof(type)))
+#define codec_new(arena, type, ...)                                                                          \
+    ((type *)memcpy(codec_alloc(arena, sizeof(type)), &(type)__VA_ARGS__, sizeof(type)))
 
 GBytes *codec_pack(const ProtobufCMessage *message);
 /* Unpacks and checks that all text is UTF-8. NULL with a PERMANENT error that names WHAT. */
-void *codec_unpack(const ProtobufCMessageDescriptor *descriptor, const uint8_t *value, size_t len, const char *what,
-                   GError **error);
+void *codec_unpack(const ProtobufCMessageDescriptor *descriptor, const uint8_t *value, size_t len,
+                   const char *what, GError **error);
 void codec_free(void *message);
 
 /* A message kept packed in a GBytes (NULL gives NULL); free with codec_free. */
@@ -29,8 +30,10 @@ void codec_read_error(const Drover__V1__Error *error, DroverFault *fault);
 Drover__V1__ByteCounts *codec_counts(GPtrArray *arena, const DroverCounts *counts);
 void codec_read_counts(const Drover__V1__ByteCounts *message, DroverCounts *counts);
 
-/* codec_operation.c. SPEC (of the job) fills in names, offerings and the target; it must outlive the message. */
-Drover__V1__VolumeOperation *codec_operation(GPtrArray *arena, const DroverJob *job, const DroverOperation *operation,
+/* codec_operation.c. SPEC (of the job) fills in names, offerings and the target; it must outlive the message.
+ */
+Drover__V1__VolumeOperation *codec_operation(GPtrArray *arena, const DroverJob *job,
+                                             const DroverOperation *operation,
                                              const Drover__V1__JobSpec *spec);
 /* NULL: of a newer version. */
 DroverOperation *codec_read_operation(const Drover__V1__VolumeOperation *message);

@@ -188,9 +188,11 @@ bool codec_load_disk(const uint8_t *value, size_t len, GHashTable *jobs, GError 
     return true;
 }
 
-static void load_cells(const DroverJob *job, DroverDisk *disk, const DroverTask *task, const Drover__V1__TaskState *state)
+static void load_cells(const DroverJob *job, DroverDisk *disk, const DroverTask *task,
+                       const Drover__V1__TaskState *state)
 {
-    size_t begin = drover_cells_begin(&task->range), end = MIN(drover_cells_end(&task->range), disk->cells->n);
+    size_t begin = drover_cells_begin(&task->range),
+           end = MIN(drover_cells_end(&task->range), disk->cells->n);
     size_t digest_len = drover_digest_len(job->digest);
     for (size_t i = begin; i < end; i++) {
         DroverCell *cell = &disk->cells->cell[i];

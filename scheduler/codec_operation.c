@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/codec_internal.h"
 
-static const Drover__V1__DiskSpec *disk_spec(const DroverJob *job, const Drover__V1__JobSpec *spec, const char *disk_id)
+static const Drover__V1__DiskSpec *disk_spec(const DroverJob *job, const Drover__V1__JobSpec *spec,
+                                             const char *disk_id)
 {
     for (guint i = 0; spec != NULL && i < job->disks->len && i < spec->n_disks; i++)
         if (g_strcmp0(((const DroverDisk *)job->disks->pdata[i])->disk_id, disk_id) == 0)
@@ -12,7 +13,8 @@ static const Drover__V1__DiskSpec *disk_spec(const DroverJob *job, const Drover_
 static void fill_create(GPtrArray *arena, Drover__V1__VolumeOperation *message, const DroverJob *job,
                         const DroverOperation *op, const Drover__V1__JobSpec *spec)
 {
-    Drover__V1__CreateVolume *create = codec_new(arena, Drover__V1__CreateVolume, DROVER__V1__CREATE_VOLUME__INIT);
+    Drover__V1__CreateVolume *create =
+        codec_new(arena, Drover__V1__CreateVolume, DROVER__V1__CREATE_VOLUME__INIT);
     const Drover__V1__DiskSpec *disk = disk_spec(job, spec, op->disk_id);
     message->create_volume = create;
     create->size_bytes = op->size_bytes;
@@ -41,15 +43,15 @@ static void fill_deploy(GPtrArray *arena, Drover__V1__VolumeOperation *message, 
                          : codec_new(arena, Drover__V1__TargetSpec, DROVER__V1__TARGET_SPEC__INIT);
 }
 
-#define FILL(member, Type, INIT, ...)                                                                                 \
-    do {                                                                                                              \
-        message->member = codec_new(arena, Type, INIT);                                                               \
-        Type *o = message->member;                                                                                    \
-        __VA_ARGS__;                                                                                                  \
+#define FILL(member, Type, INIT, ...)                                                                        \
+    do {                                                                                                     \
+        message->member = codec_new(arena, Type, INIT);                                                      \
+        Type *o = message->member;                                                                           \
+        __VA_ARGS__;                                                                                         \
     } while (0)
 
-Drover__V1__VolumeOperation *codec_operation(GPtrArray *arena, const DroverJob *job, const DroverOperation *op,
-                                             const Drover__V1__JobSpec *spec)
+Drover__V1__VolumeOperation *codec_operation(GPtrArray *arena, const DroverJob *job,
+                                             const DroverOperation *op, const Drover__V1__JobSpec *spec)
 {
     Drover__V1__VolumeOperation *message =
         codec_new(arena, Drover__V1__VolumeOperation, DROVER__V1__VOLUME_OPERATION__INIT);
@@ -64,22 +66,24 @@ Drover__V1__VolumeOperation *codec_operation(GPtrArray *arena, const DroverJob *
         fill_create(arena, message, job, op, spec);
         break;
     case DROVER_OP_ATTACH_VOLUME:
-        FILL(attach_volume, Drover__V1__AttachVolume, DROVER__V1__ATTACH_VOLUME__INIT, o->volume_id = op->volume_id,
-             o->minimum_size_bytes = op->size_bytes);
+        FILL(attach_volume, Drover__V1__AttachVolume, DROVER__V1__ATTACH_VOLUME__INIT,
+             o->volume_id = op->volume_id, o->minimum_size_bytes = op->size_bytes);
         break;
     case DROVER_OP_DETACH_VOLUME:
-        FILL(detach_volume, Drover__V1__DetachVolume, DROVER__V1__DETACH_VOLUME__INIT, o->volume_id = op->volume_id);
+        FILL(detach_volume, Drover__V1__DetachVolume, DROVER__V1__DETACH_VOLUME__INIT,
+             o->volume_id = op->volume_id);
         break;
     case DROVER_OP_DELETE_VOLUME:
-        FILL(delete_volume, Drover__V1__DeleteVolume, DROVER__V1__DELETE_VOLUME__INIT, o->volume_id = op->volume_id);
+        FILL(delete_volume, Drover__V1__DeleteVolume, DROVER__V1__DELETE_VOLUME__INIT,
+             o->volume_id = op->volume_id);
         break;
     case DROVER_OP_OPEN_EXPORT:
         FILL(open_export, Drover__V1__OpenExport, DROVER__V1__OPEN_EXPORT__INIT, o->volume_id = op->volume_id,
              o->generation = op->generation, o->minimum_size_bytes = op->size_bytes);
         break;
     case DROVER_OP_CLOSE_EXPORT:
-        FILL(close_export, Drover__V1__CloseExport, DROVER__V1__CLOSE_EXPORT__INIT, o->volume_id = op->volume_id,
-             o->generation = op->generation);
+        FILL(close_export, Drover__V1__CloseExport, DROVER__V1__CLOSE_EXPORT__INIT,
+             o->volume_id = op->volume_id, o->generation = op->generation);
         break;
     case DROVER_OP_DEPLOY_VM:
         fill_deploy(arena, message, job, op, spec);
@@ -96,7 +100,8 @@ Drover__V1__VolumeOperation *codec_operation(GPtrArray *arena, const DroverJob *
         FILL(start_vm, Drover__V1__StartVm, DROVER__V1__START_VM__INIT, o->vm_id = op->vm_id);
         break;
     case DROVER_OP_STOP_VM:
-        FILL(stop_vm, Drover__V1__StopVm, DROVER__V1__STOP_VM__INIT, o->vm_id = op->vm_id, o->forced = op->forced);
+        FILL(stop_vm, Drover__V1__StopVm, DROVER__V1__STOP_VM__INIT, o->vm_id = op->vm_id,
+             o->forced = op->forced);
         break;
     case DROVER_OP_DESTROY_VM:
         FILL(destroy_vm, Drover__V1__DestroyVm, DROVER__V1__DESTROY_VM__INIT, o->vm_id = op->vm_id);

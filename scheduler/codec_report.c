@@ -6,6 +6,8 @@
 #include "drover/v1/fleet.pb-c.h"
 
 #define BUCKETS_MAX 4096
+/* Larger than any sensible report; what is kept of one must fit into a state record. */
+#define EVENT_MAX_BYTES (256u << 10)
 
 static bool read_inspection(CodecEvent *event, const Drover__V1__InspectResult *result, GError **error)
 {
@@ -56,7 +58,8 @@ static bool read_body(CodecEvent *event, const Drover__V1__Event *message, GErro
         event->kind = CODEC_EVENT_FAILED;
         codec_read_error(message->failed->error, &event->fault);
         if (event->fault.error_class == 0)
-            drover_fault_set(&event->fault, DROVER_ERROR_RETRYABLE, "", "worker %s gave no reason", event->process_id);
+            drover_fault_set(&event->fault, DROVER_ERROR_RETRYABLE, "", "worker %s gave no reason",
+                             event->process_id);
         return true;
     case DROVER__V1__EVENT__BODY_RELEASED:
         event->kind = CODEC_EVENT_RELEASED;
@@ -80,6 +83,11 @@ static bool read_body(CodecEvent *event, const Drover__V1__Event *message, GErro
 
 CodecEvent *codec_event(const uint8_t *value, size_t len, GError **error)
 {
+    if (len > EVENT_MAX_BYTES) {
+        drover_fail(error, DROVER_ERROR_PERMANENT, "The event has %zu bytes, more than %u", len,
+                    EVENT_MAX_BYTES);
+        return NULL;
+    }
     Drover__V1__Event *message = codec_unpack(&drover__v1__event__descriptor, value, len, "The event", error);
     if (message == NULL)
         return NULL;
@@ -119,7 +127,8 @@ CodecCheckpoint *codec_checkpoint(const uint8_t *value, size_t len, GError **err
         const Drover__V1__CellDone *cell = message->cells[i];
         if (cell->digest.len > DROVER_DIGEST_MAX || cell->data_bytes > DROVER_CELL_BYTES ||
             cell->zero_found_bytes > DROVER_CELL_BYTES || cell->skipped_bytes > DROVER_CELL_BYTES) {
-            drover_fail(error, DROVER_ERROR_PERMANENT, "The checkpoint of task %s has a senseless cell", message->task_id);
+            drover_fail(error, DROVER_ERROR_PERMANENT, "The checkpoint of task %s has a senseless cell",
+                        message->task_id);
             return NULL;
         }
         DroverCellDone done = {
@@ -180,7 +189,8 @@ static void read_journal_operation(CodecJournal *journal, const Drover__V1__Jour
         journal->kind = CODEC_JOURNAL_FAILED;
         codec_read_error(operation->error, &journal->fault);
         if (journal->fault.error_class == 0)
-            drover_fault_set(&journal->fault, DROVER_ERROR_PERMANENT, "", "volume agent %s gave no reason", operation->agent);
+            drover_fault_set(&journal->fault, DROVER_ERROR_PERMANENT, "", "volume agent %s gave no reason",
+                             operation->agent);
     }
 }
 
@@ -219,8 +229,8 @@ DroverProcess *codec_heartbeat(const uint8_t *value, size_t len, int64_t *at_ms,
         codec_unpack(&drover__v1__heartbeat__descriptor, value, len, "The heartbeat", error);
     if (message == NULL)
         return NULL;
-    DroverProcess *process =
-        drover_process_new(message->process_id, message->instance_id, (DroverRole)message->role, message->site);
+    DroverProcess *process = drover_process_new(message->process_id, message->instance_id,
+                                                (DroverRole)message->role, message->site);
     *at_ms = message->at_ms;
     process->started_at_ms = message->started_at_ms;
     process->sequence = message->sequence;
@@ -231,8 +241,10 @@ DroverProcess *codec_heartbeat(const uint8_t *value, size_t len, int64_t *at_ms,
     if (worker != NULL) {
         process->copy_slots = worker->copy_slots;
         process->source_slots = worker->source_slots;
-        g_array_append_vals(process->copy_partitions, worker->copy_partitions, (guint)worker->n_copy_partitions);
-        g_array_append_vals(process->source_partitions, worker->source_partitions, (guint)worker->n_source_partitions);
+        g_array_append_vals(process->copy_partitions, worker->copy_partitions,
+                            (guint)worker->n_copy_partitions);
+        g_array_append_vals(process->source_partitions, worker->source_partitions,
+                            (guint)worker->n_source_partitions);
         for (size_t i = 0; i < worker->n_running; i++) {
             DroverRunning running = {g_strdup(worker->running[i]->task_id), worker->running[i]->attempt};
             g_array_append_val(process->running, running);

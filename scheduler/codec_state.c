@@ -23,7 +23,8 @@ static void fill_ledger(GPtrArray *arena, Drover__V1__JobState *state, const Dro
     state->ledger = codec_alloc(arena, sizeof(void *) * job->ledger->len);
     for (guint i = 0; i < job->ledger->len; i++) {
         const DroverLedgerEntry *entry = job->ledger->pdata[i];
-        Drover__V1__LedgerEntry *message = codec_new(arena, Drover__V1__LedgerEntry, DROVER__V1__LEDGER_ENTRY__INIT);
+        Drover__V1__LedgerEntry *message =
+            codec_new(arena, Drover__V1__LedgerEntry, DROVER__V1__LEDGER_ENTRY__INIT);
         message->kind = (Drover__V1__LedgerKind)entry->kind;
         message->disk_id = entry->disk_id;
         message->object_id = entry->object_id;
@@ -41,7 +42,8 @@ static void fill_operations(GPtrArray *arena, Drover__V1__JobState *state, const
     state->operations = codec_alloc(arena, sizeof(void *) * job->operations->len);
     for (guint i = 0; i < job->operations->len; i++) {
         const DroverOperation *operation = job->operations->pdata[i];
-        Drover__V1__OperationRef *ref = codec_new(arena, Drover__V1__OperationRef, DROVER__V1__OPERATION_REF__INIT);
+        Drover__V1__OperationRef *ref =
+            codec_new(arena, Drover__V1__OperationRef, DROVER__V1__OPERATION_REF__INIT);
         ref->operation_id = operation->operation_id;
         ref->state = DROVER__V1__OPERATION_STATE__OPERATION_STATE_ACCEPTED;
         ref->operation = codec_operation(arena, job, operation, spec);
@@ -68,7 +70,8 @@ static Drover__V1__FailoverState *fill_failover(GPtrArray *arena, const DroverJo
 {
     if (*job->failover_status == '\0' && *job->vm_id == '\0')
         return NULL;
-    Drover__V1__FailoverState *failover = codec_new(arena, Drover__V1__FailoverState, DROVER__V1__FAILOVER_STATE__INIT);
+    Drover__V1__FailoverState *failover =
+        codec_new(arena, Drover__V1__FailoverState, DROVER__V1__FAILOVER_STATE__INIT);
     failover->kind = (Drover__V1__FailoverKind)job->failover_kind;
     failover->status = job->failover_status;
     failover->vm_id = job->vm_id;
@@ -223,7 +226,8 @@ GBytes *codec_offsets(GHashTable *offsets, const char *leader, int64_t now_ms)
     g_hash_table_iter_init(&iter, offsets);
     while (g_hash_table_iter_next(&iter, &key, &value)) {
         const char *slash = strrchr(key, '/');
-        Drover__V1__InputOffset *offset = codec_new(arena, Drover__V1__InputOffset, DROVER__V1__INPUT_OFFSET__INIT);
+        Drover__V1__InputOffset *offset =
+            codec_new(arena, Drover__V1__InputOffset, DROVER__V1__INPUT_OFFSET__INIT);
         offset->topic = g_strndup(key, (gsize)(slash - (const char *)key));
         g_ptr_array_add(arena, offset->topic);
         offset->partition = (int32_t)g_ascii_strtoll(slash + 1, NULL, 10);

@@ -9,8 +9,8 @@
 
 #include <unistd.h>
 
-static Drover__V1__Task envelope(const DroverJob *job, const char *task_id, const char *disk_id, uint32_t attempt,
-                                 int64_t now_ms)
+static Drover__V1__Task envelope(const DroverJob *job, const char *task_id, const char *disk_id,
+                                 uint32_t attempt, int64_t now_ms)
 {
     Drover__V1__Task message = DROVER__V1__TASK__INIT;
     message.task_id = (char *)task_id;
@@ -22,7 +22,8 @@ static Drover__V1__Task envelope(const DroverJob *job, const char *task_id, cons
     return message;
 }
 
-GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, int64_t now_ms)
+GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task,
+                           int64_t now_ms)
 {
     Drover__V1__DiskSpec *spec = codec_unpack_bytes(&drover__v1__disk_spec__descriptor, disk->spec);
     Drover__V1__InspectTask inspect = DROVER__V1__INSPECT_TASK__INIT;
@@ -83,8 +84,8 @@ GBytes *codec_copy_task(const DroverJob *job, const DroverDisk *disk, const Drov
     copy.target = &target;
     copy.digest = (Drover__V1__DigestAlgorithm)job->digest;
     copy.rate_bytes_per_second = rate;
-    /* A fresh volume reads as zero until somebody writes to it, and only this round has; should the storage have lied,
-     * the read-back finds it, and the repair writes the zeroes. */
+    /* A fresh volume reads as zero until somebody writes to it, and only this round has; should the storage
+     * have lied, the read-back finds it, and the repair writes the zeroes. */
     copy.target_is_zero = !repair && disk->round == 0;
     copy.repair = repair;
     message.assigned_to = task->owner_process;
@@ -109,7 +110,8 @@ GBytes *codec_operation_task(const DroverJob *job, const DroverOperation *operat
     return packed;
 }
 
-GBytes *codec_verify_task(const DroverJob *job, const DroverDisk *disk, const DroverVerifyBatch *batch, int64_t now_ms)
+GBytes *codec_verify_task(const DroverJob *job, const DroverDisk *disk, const DroverVerifyBatch *batch,
+                          int64_t now_ms)
 {
     g_autoptr(GPtrArray) arena = codec_arena();
     g_autofree char *rest = g_strdup_printf("%" G_GUINT64_FORMAT, batch->sequence);
@@ -123,7 +125,8 @@ GBytes *codec_verify_task(const DroverJob *job, const DroverDisk *disk, const Dr
     verify.sequence = batch->sequence;
     verify.cells = codec_alloc(arena, sizeof(void *) * batch->cells->len);
     for (guint i = 0; i < batch->cells->len; i++) {
-        Drover__V1__CellDigest *cell = codec_new(arena, Drover__V1__CellDigest, DROVER__V1__CELL_DIGEST__INIT);
+        Drover__V1__CellDigest *cell =
+            codec_new(arena, Drover__V1__CellDigest, DROVER__V1__CELL_DIGEST__INIT);
         cell->cell = g_array_index(batch->cells, uint64_t, i);
         cell->digest.data = disk->cells->cell[cell->cell].root.bytes;
         cell->digest.len = disk->cells->cell[cell->cell].root.len;
@@ -148,8 +151,8 @@ GBytes *codec_audit(const DroverJob *job, const DroverOutput *output, const char
     return codec_pack(&audit.base);
 }
 
-static Drover__V1__LiveTask *live_task(GPtrArray *arena, const DroverTask *task, GHashTable *rates, uint64_t floor,
-                                       int64_t ttl_ms)
+static Drover__V1__LiveTask *live_task(GPtrArray *arena, const DroverTask *task, GHashTable *rates,
+                                       uint64_t floor, int64_t ttl_ms)
 {
     Drover__V1__LiveTask *live = codec_new(arena, Drover__V1__LiveTask, DROVER__V1__LIVE_TASK__INIT);
     live->task_id = task->task_id;
@@ -165,8 +168,8 @@ static Drover__V1__LiveTask *live_task(GPtrArray *arena, const DroverTask *task,
     return live;
 }
 
-static void fill_live(GPtrArray *arena, Drover__V1__JobControl *control, const DroverJob *job, GHashTable *rates,
-                      uint64_t floor, int64_t ttl_ms)
+static void fill_live(GPtrArray *arena, Drover__V1__JobControl *control, const DroverJob *job,
+                      GHashTable *rates, uint64_t floor, int64_t ttl_ms)
 {
     g_autoptr(GPtrArray) live = g_ptr_array_new();
     g_autoptr(GPtrArray) generations = g_ptr_array_new();
@@ -193,8 +196,8 @@ static void fill_live(GPtrArray *arena, Drover__V1__JobControl *control, const D
         memcpy(control->generations, generations->pdata, sizeof(void *) * generations->len);
 }
 
-GBytes *codec_control(const DroverJob *job, GHashTable *rates, uint64_t floor, int64_t ttl_ms, const char *leader,
-                      int64_t now_ms)
+GBytes *codec_control(const DroverJob *job, GHashTable *rates, uint64_t floor, int64_t ttl_ms,
+                      const char *leader, int64_t now_ms)
 {
     g_autoptr(GPtrArray) arena = codec_arena();
     Drover__V1__JobControl control = DROVER__V1__JOB_CONTROL__INIT;
@@ -215,7 +218,8 @@ GBytes *codec_control(const DroverJob *job, GHashTable *rates, uint64_t floor, i
 }
 
 bool codec_read_control(const uint8_t *value, size_t len, char **job_id, uint64_t *version,
-                        void (*hold)(const char *holder, uint64_t rate, void *data), void *data, GError **error)
+                        void (*hold)(const char *holder, uint64_t rate, void *data), void *data,
+                        GError **error)
 {
     Drover__V1__ControlRecord *record =
         codec_unpack(&drover__v1__control_record__descriptor, value, len, "The control record", error);

@@ -40,8 +40,8 @@ static void check_leases(World *world, DroverJob *job)
     }
 }
 
-/* A takeover may find a job without the reports that came before the crash of a worker: a copied task of which cells
- * are missing for as long as a lease is copied again. */
+/* A takeover may find a job without the reports that came before the crash of a worker: a copied task of
+ * which cells are missing for as long as a lease is copied again. */
 static void check_copied(World *world, DroverJob *job, DroverDisk *disk)
 {
     for (guint t = 0; disk->cells != NULL && t < disk->tasks->len; t++) {
@@ -53,15 +53,17 @@ static void check_copied(World *world, DroverJob *job, DroverDisk *disk)
             continue;
         DroverAt at = world_at(world, NULL);
         drover_task_revoke(task, &at);
-        world_audit(world, job, disk->disk_id, "warning", "task.incomplete",
-                    "%s was reported finished, but not all of its cells are checkpointed; copying the others again",
-                    task->task_id);
+        world_audit(
+            world, job, disk->disk_id, "warning", "task.incomplete",
+            "%s was reported finished, but not all of its cells are checkpointed; copying the others again",
+            task->task_id);
     }
 }
 
 static const char *agent_silence(World *world, const DroverJob *job, const DroverAt *at)
 {
-    return job->operations->len > 0 && drover_fleet_agent(world->fleet, job->agent, at) == NULL ? job->agent : NULL;
+    bool needed = job->operations->len > 0 || job->phase == DROVER_PHASE_COPYING;
+    return needed && drover_fleet_agent(world->fleet, job->agent, at) == NULL ? job->agent : NULL;
 }
 
 static bool waits_for_worker(const DroverJob *job, const DroverAt *at)
@@ -96,7 +98,8 @@ static void choose_agent(World *world, DroverJob *job, GPtrArray *active)
 {
     DroverAt at = world_at(world, NULL);
     g_autofree char *why = NULL;
-    const char *agent = drover_queue_choose_agent(job, active, world->options->agents, world->fleet, &at, &why);
+    const char *agent =
+        drover_queue_choose_agent(job, active, world->options->agents, world->fleet, &at, &why);
     drover_job_set_stall(job, why);
     world_touch(world, job);
     if (agent == NULL)
@@ -226,7 +229,8 @@ static void write_control(World *world, DroverJob *job, GHashTable *rates, uint6
     job->control_version = MAX(job->control_version, last != NULL ? *last : 0) + 1;
     job->control_dirty = false;
     outbox_add(world->outbox, "drover.control", 0, job->job_id,
-               codec_control(job, rates, floor, world->options->grant_ttl_ms, world->options->instance_id, world->now_ms));
+               codec_control(job, rates, floor, world->options->grant_ttl_ms, world->options->instance_id,
+                             world->now_ms));
 }
 
 static void send_tasks(World *world, const DroverJob *job, const GArray *assigned, GHashTable *rates)
@@ -239,14 +243,15 @@ static void send_tasks(World *world, const DroverJob *job, const GArray *assigne
         g_autofree char *topic = g_strdup_printf("drover.tasks.%s.%s", job->site, copies ? "copy" : "source");
         g_autofree char *holder = g_strdup_printf("%s/%u", one->task->task_id, one->task->attempt);
         const DroverGrant *grant = rates != NULL ? g_hash_table_lookup(rates, holder) : NULL;
-        GBytes *task = copies ? codec_copy_task(job, one->disk, one->task, grant != NULL ? grant->bytes_per_second : 0,
-                                                world->now_ms)
+        GBytes *task = copies ? codec_copy_task(job, one->disk, one->task,
+                                                grant != NULL ? grant->bytes_per_second : 0, world->now_ms)
                               : codec_inspect_task(job, one->disk, one->task, world->now_ms);
         outbox_add(world->outbox, topic, one->task->partition, job->job_id, task);
         g_ptr_array_add(world->handed_out, one->task);
-        drover_info("task.assigned", "Handed out a task", F_S("job_id", job->job_id), F_S("disk_id", one->disk->disk_id),
-                    F_S("task_id", one->task->task_id), F_U("attempt", one->task->attempt),
-                    F_S("worker", one->task->owner_process), F_I("partition", one->task->partition));
+        drover_info("task.assigned", "Handed out a task", F_S("job_id", job->job_id),
+                    F_S("disk_id", one->disk->disk_id), F_S("task_id", one->task->task_id),
+                    F_U("attempt", one->task->attempt), F_S("worker", one->task->owner_process),
+                    F_I("partition", one->task->partition));
     }
 }
 
@@ -254,13 +259,15 @@ static void send_tasks(World *world, const DroverJob *job, const GArray *assigne
 static void hand_out(World *world, GPtrArray *active, bool refresh_grants)
 {
     DroverAt at = world_at(world, NULL);
-    g_autoptr(GArray) assigned = drover_queue_assign(active, world->fleet, &at, &world->tasks_ready, &world->tasks_running);
+    g_autoptr(GArray) assigned =
+        drover_queue_assign(active, world->fleet, &at, &world->tasks_ready, &world->tasks_running);
     GHashTableIter iter;
     void *value;
     g_hash_table_iter_init(&iter, world->jobs);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         DroverJob *job = value;
-        if (!job->control_dirty && !(refresh_grants && job->bandwidth_limit > 0 && job->phase == DROVER_PHASE_COPYING))
+        if (!job->control_dirty &&
+            !(refresh_grants && job->bandwidth_limit > 0 && job->phase == DROVER_PHASE_COPYING))
             continue;
         uint64_t floor = drover_grants_floor(job->bandwidth_limit, DROVER_LIMITED_TASKS_MAX);
         g_autoptr(GHashTable) rates = renew_grants(world, job, floor);
@@ -312,14 +319,14 @@ void dispatch_run(World *world)
     for (guint i = 0; i < active->len; i++)
         if (drover_job_wants_agent(active->pdata[i]))
             choose_agent(world, active->pdata[i], active);
-    if (world->lease_ms >= world->next_check_ms) {
-        world->next_check_ms = world->lease_ms + CHECK_INTERVAL_MS;
+    if (world->boot_ms >= world->next_check_ms) {
+        world->next_check_ms = world->boot_ms + CHECK_INTERVAL_MS;
         check_jobs(world, active);
     }
     verify(world, active);
-    bool refresh = world->lease_ms >= world->next_grant_ms;
+    bool refresh = world->boot_ms >= world->next_grant_ms;
     if (refresh)
-        world->next_grant_ms = world->lease_ms + world->options->grant_ttl_ms / 3;
+        world->next_grant_ms = world->boot_ms + world->options->grant_ttl_ms / 3;
     hand_out(world, active, refresh);
     if (world->now_ms >= world->next_expiry_ms) {
         world->next_expiry_ms = world->now_ms + EXPIRY_INTERVAL_MS;

@@ -15,24 +15,30 @@
 #define COMMIT_TIMEOUT_MS 15000
 #define IDLE_POLL_MS 50
 #define STANDBY_POLL_MS 200
-#define LAG_MS 5000      /* inputs older than this: conclude nothing from silence */
-#define CLOCK_STEP_MS 1000 /* most that the lease clock moves at once: a stall of ours is nobody's silence */
+#define LAG_MS 5000        /* inputs older than this: conclude nothing from silence */
+#define CATCH_UP_MS 2000   /* so long after the last of them, and after a takeover */
+#define CLOCK_STEP_MS 1000 /* most that the lease clock moves at once: a stall of ours is nobody's silence   \
+                            */
 #define RETRY_WAIT_MS 1000
-#define SUSPEND_MS 3000    /* how long a lost nomination may come back */
+#define SUSPEND_MS 3000 /* how long a lost nomination may come back */
 
 typedef struct {
     const DroverKafka *kafka;
     const SchedulerOptions *options;
     DroverConsumer *nomination;
     Beat *beat;
+    char *last_error; /* shown once, not five times a second */
 } Scheduler;
 
 static bool is_nominated(Scheduler *scheduler, int timeout_ms)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(DroverRecord) record = drover_consumer_poll(scheduler->nomination, timeout_ms, &error);
-    if (error != NULL)
-        drover_debug("kafka.nomination", error->message);
+    if (error != NULL && g_strcmp0(error->message, scheduler->last_error) != 0) {
+        drover_warning("kafka.nomination", error->message);
+        g_free(scheduler->last_error);
+        scheduler->last_error = g_strdup(error->message);
+    }
     g_autoptr(GArray) owned = drover_consumer_owned(scheduler->nomination, "drover.leader");
     return owned->len > 0;
 }
@@ -43,13 +49,15 @@ static bool still_wanted(void *data)
 }
 
 /*
- * Every change of the group's members takes the partition away and mostly gives it back. Until then nothing is written;
- * afterwards the world is still right unless somebody else has led meanwhile, and then our epoch is fenced.
+ * Every change of the group's members takes the partition away and mostly gives it back. Until then nothing
+ * is written; afterwards the world is still right unless somebody else has led meanwhile, and then our epoch
+ * is fenced.
  */
 static bool comes_back(Scheduler *scheduler)
 {
     int64_t deadline_ms = drover_boottime_ms() + SUSPEND_MS;
-    drover_info("leader.suspended", "The nomination is being decided anew", F_S("process_id", scheduler->options->process_id));
+    drover_info("leader.suspended", "The nomination is being decided anew",
+                F_S("process_id", scheduler->options->process_id));
     while (!drover_drain_requested() && drover_boottime_ms() < deadline_ms)
         if (is_nominated(scheduler, STANDBY_POLL_MS))
             return true;
@@ -61,13 +69,13 @@ static bool still_leader(Scheduler *scheduler)
     return still_wanted(scheduler) || comes_back(scheduler);
 }
 
-static void move_clocks(World *world, int64_t *last_boot_ms)
+static void move_clocks(World *world)
 {
     int64_t boot_ms = drover_boottime_ms();
     world->now_ms = drover_now_ms();
     if (!world->replaying)
-        world->lease_ms += CLAMP(boot_ms - *last_boot_ms, 0, CLOCK_STEP_MS);
-    *last_boot_ms = boot_ms;
+        world->lease_ms += CLAMP(boot_ms - world->boot_ms, 0, CLOCK_STEP_MS);
+    world->boot_ms = boot_ms;
 }
 
 /* Applies what has come: until the batch is full, its time is up, or nothing more is there. */
@@ -94,9 +102,9 @@ static bool read_batch(World *world, DroverConsumer *inputs, GError **error)
         if (drover_boottime_ms() >= deadline_ms)
             break;
     }
-    /* Old inputs mean that we lag; when nothing more waits, we do not. */
-    world->replaying = oldest_ms != G_MAXINT64 ? world->now_ms - oldest_ms > LAG_MS
-                                               : world->replaying && !drover_consumer_at_end(inputs);
+    if (oldest_ms != G_MAXINT64 && world->now_ms - oldest_ms > LAG_MS)
+        world->last_old_input_ms = world->boot_ms;
+    world->replaying = world->boot_ms - world->last_old_input_ms < CATCH_UP_MS;
     return true;
 }
 
@@ -125,12 +133,13 @@ static void beat_as_leader(Scheduler *scheduler, const World *world, bool now)
 }
 
 /* Leads with one world until it must be dropped. True: orderly end (draining, nomination lost). */
-static bool lead(Scheduler *scheduler, DroverProducer *producer, World *world, DroverConsumer *inputs, GError **error)
+static bool lead(Scheduler *scheduler, DroverProducer *producer, World *world, DroverConsumer *inputs,
+                 GError **error)
 {
-    int64_t last_boot_ms = drover_boottime_ms();
+    world->boot_ms = world->last_old_input_ms = drover_boottime_ms();
     beat_as_leader(scheduler, world, true);
     while (still_leader(scheduler)) {
-        move_clocks(world, &last_boot_ms);
+        move_clocks(world);
         if (!read_batch(world, inputs, error))
             return false;
         dispatch_run(world);
@@ -170,8 +179,10 @@ static bool serve_term(Scheduler *scheduler, GError **error)
             g_propagate_error(error, g_steal_pointer(&failure));
             return false;
         }
-        drover_warning("leader.replay", "A transaction was aborted or an input could not be read: starting again from the state",
-                       F_S("error", failure->message));
+        drover_warning(
+            "leader.replay",
+            "A transaction was aborted or an input could not be read: starting again from the state",
+            F_S("error", failure->message));
         drover_drain_wait(RETRY_WAIT_MS);
     }
     drover_info("leader.stopped", "No longer leader", F_S("process_id", scheduler->options->process_id));
@@ -199,5 +210,6 @@ bool scheduler_run(const DroverKafka *kafka, const SchedulerOptions *options, GE
         beat_send(beat, &standby, false);
     }
     beat_stop(beat);
+    g_free(scheduler.last_error);
     return true;
 }

@@ -34,9 +34,10 @@ int main(int argc, char **argv)
     drover_drain_install();
     if (run(argc, argv, &error))
         return EXIT_SUCCESS;
-    const char *advice = error->code == DROVER_ERROR_FENCED ? "another scheduler leads now; a restart stands by"
-                                                            : "a restart continues from the state on Kafka";
-    drover_error("scheduler.exit", error->message, F_S("class", drover_error_class_name(drover_error_class(error))),
-                 F_S("advice", advice));
+    const char *advice = error->code == DROVER_ERROR_FENCED
+                             ? "another scheduler leads now; a restart stands by"
+                             : "a restart continues from the state on Kafka";
+    drover_error("scheduler.exit", error->message,
+                 F_S("class", drover_error_class_name(drover_error_class(error))), F_S("advice", advice));
     return EXIT_FAILURE;
 }

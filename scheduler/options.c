@@ -4,13 +4,20 @@
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 
-#define DURATION(name, value, help) {"scheduler", name, DROVER_OPTION_DURATION, value, "TIME", help, 0}
-#define NUMBER(name, value, help) {"scheduler", name, DROVER_OPTION_INT, value, "N", help, 0}
+#define DURATION(name, value, help)                                                                          \
+    {                                                                                                        \
+        "scheduler", name, DROVER_OPTION_DURATION, value, "TIME", help, 0                                    \
+    }
+#define NUMBER(name, value, help)                                                                            \
+    {                                                                                                        \
+        "scheduler", name, DROVER_OPTION_INT, value, "N", help, 0                                            \
+    }
 
 const DroverOption scheduler_options[] = {
     {"scheduler", "name", DROVER_OPTION_STRING, NULL, "NAME",
      "Stable name of this process; default: scheduler-<host name>", 0},
-    DURATION("claim-timeout", "15s", "A task that was handed out and not claimed this long is handed out again"),
+    DURATION("claim-timeout", "15s",
+             "A task that was handed out and not claimed this long is handed out again"),
     DURATION("lease", "60s", "A worker that is silent this long loses its tasks"),
     DURATION("heartbeat-interval", "10s", "How often this process reports to the fleet"),
     DURATION("leader-session-timeout", "6s", "A leader that is silent this long loses the nomination"),
@@ -33,8 +40,8 @@ static bool check_names(const char *const *names, const char *what, GError **err
 {
     for (size_t i = 0; names[i] != NULL; i++)
         if (!drover_site_is_valid(names[i]))
-            return drover_fail(error, DROVER_ERROR_PERMANENT, "[fleet] %s: \"%s\" is not of the form [a-z0-9-]{1,40}", what,
-                               names[i]);
+            return drover_fail(error, DROVER_ERROR_PERMANENT,
+                               "[fleet] %s: \"%s\" is not of the form [a-z0-9-]{1,40}", what, names[i]);
     return true;
 }
 
@@ -45,11 +52,14 @@ static bool check(const SchedulerOptions *options, GError **error)
     for (size_t i = 0; options->sites[i] != NULL; i++)
         if (g_strv_contains(options->agents, options->sites[i]))
             return drover_fail(error, DROVER_ERROR_PERMANENT,
-                               "[fleet]: \"%s\" is both a site and an agent; they share drover.events.*", options->sites[i]);
+                               "[fleet]: \"%s\" is both a site and an agent; they share drover.events.*",
+                               options->sites[i]);
     const DroverLimits *limits = &options->limits;
-    if (options->batch_inputs == 0 || limits->max_failures == 0 || limits->verify_cells == 0 || limits->verify_batches == 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "[scheduler]: batch-inputs, max-failures, verify-cells and verify-batches must be at least 1");
+    if (options->batch_inputs == 0 || limits->max_failures == 0 || limits->verify_cells == 0 ||
+        limits->verify_batches == 0)
+        return drover_fail(
+            error, DROVER_ERROR_PERMANENT,
+            "[scheduler]: batch-inputs, max-failures, verify-cells and verify-batches must be at least 1");
     return true;
 }
 

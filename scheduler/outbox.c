@@ -82,7 +82,8 @@ bool outbox_send(const Outbox *outbox, DroverProducer *producer, const char *con
         const void *value = record->value != NULL ? g_bytes_get_data(record->value, &len) : NULL;
         /* an empty message is not a tombstone */
         const void *bytes = record->value != NULL && value == NULL ? "" : value;
-        if (!drover_producer_send(producer, record->topic, record->partition, record->key, bytes, len, NULL, NULL, error))
+        if (!drover_producer_send(producer, record->topic, record->partition, record->key, bytes, len, NULL,
+                                  NULL, error))
             return false;
     }
     for (guint i = 0; i < outbox->letters->len; i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What one transaction writes, collected while inputs are applied. Nothing is sent before the batch is complete, so that
- * an aborted one leaves no trace. */
+/* What one transaction writes, collected while inputs are applied. Nothing is sent before the batch is
+ * complete, so that an aborted one leaves no trace. */
 #ifndef DROVER_SCHEDULER_OUTBOX_H
 #define DROVER_SCHEDULER_OUTBOX_H
 

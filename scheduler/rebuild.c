@@ -17,7 +17,8 @@ typedef struct {
     void *data;
 } Watch;
 
-static bool read_to_end(DroverConsumer *consumer, const Watch *watch, RecordFunc take, void *data, GError **error)
+static bool read_to_end(DroverConsumer *consumer, const Watch *watch, RecordFunc take, void *data,
+                        GError **error)
 {
     for (unsigned n = 0; !drover_consumer_at_end(consumer); n++) {
         if (n % 256 == 0 && !watch->alive(watch->data))
@@ -86,7 +87,8 @@ static bool load_kind(World *world, GHashTable *state, CodecStateKind wanted, GE
                 ok = codec_load_offsets(record->value, record->len, world->offsets, error);
         }
         if (!ok) {
-            g_prefix_error(error, "drover.state, key %s, offset %" G_GINT64_FORMAT ": ", record->key, record->offset);
+            g_prefix_error(error, "drover.state, key %s, offset %" G_GINT64_FORMAT ": ", record->key,
+                           record->offset);
             return false;
         }
     }
@@ -118,13 +120,16 @@ static void sort_tasks(World *world)
 
 static bool load_state(World *world, const DroverKafka *kafka, const Watch *watch, GError **error)
 {
-    static const CodecStateKind order[] = {CODEC_STATE_OFFSETS, CODEC_STATE_JOB, CODEC_STATE_DISK, CODEC_STATE_TASK};
+    static const CodecStateKind order[] = {CODEC_STATE_OFFSETS, CODEC_STATE_JOB, CODEC_STATE_DISK,
+                                           CODEC_STATE_TASK};
     g_autoptr(DroverConsumer) consumer = drover_consumer_new_manual(kafka, error);
     g_autoptr(GHashTable) state = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, record_free);
     Snapshot snapshot = {world, state};
     if (consumer == NULL ||
-        !drover_consumer_assign_topic(consumer, "drover.state", DROVER_OFFSET_BEGINNING, METADATA_TIMEOUT_MS, error) ||
-        !drover_consumer_assign_topic(consumer, "drover.control", DROVER_OFFSET_BEGINNING, METADATA_TIMEOUT_MS, error) ||
+        !drover_consumer_assign_topic(consumer, "drover.state", DROVER_OFFSET_BEGINNING, METADATA_TIMEOUT_MS,
+                                      error) ||
+        !drover_consumer_assign_topic(consumer, "drover.control", DROVER_OFFSET_BEGINNING,
+                                      METADATA_TIMEOUT_MS, error) ||
         !read_to_end(consumer, watch, take_snapshot_record, &snapshot, error))
         return false;
     for (size_t i = 0; i < G_N_ELEMENTS(order); i++)
@@ -140,11 +145,13 @@ static void take_fact(DroverRecord *record, void *data)
     drover_record_free(record);
 }
 
-static bool assign_each(DroverConsumer *consumer, const char *prefix, const char *const *names, GError **error)
+static bool assign_each(DroverConsumer *consumer, const char *prefix, const char *const *names,
+                        GError **error)
 {
     for (size_t i = 0; names[i] != NULL; i++) {
         g_autofree char *topic = g_strconcat(prefix, names[i], NULL);
-        if (!drover_consumer_assign_topic(consumer, topic, DROVER_OFFSET_BEGINNING, METADATA_TIMEOUT_MS, error))
+        if (!drover_consumer_assign_topic(consumer, topic, DROVER_OFFSET_BEGINNING, METADATA_TIMEOUT_MS,
+                                          error))
             return false;
     }
     return true;
@@ -152,7 +159,8 @@ static bool assign_each(DroverConsumer *consumer, const char *prefix, const char
 
 static bool assign_facts(DroverConsumer *consumer, const SchedulerOptions *options, GError **error)
 {
-    return drover_consumer_assign_topic(consumer, "drover.fleet", DROVER_OFFSET_BEGINNING, METADATA_TIMEOUT_MS, error) &&
+    return drover_consumer_assign_topic(consumer, "drover.fleet", DROVER_OFFSET_BEGINNING,
+                                        METADATA_TIMEOUT_MS, error) &&
            assign_each(consumer, "drover.checkpoints.", options->sites, error) &&
            assign_each(consumer, "drover.journal.", options->agents, error);
 }
@@ -163,8 +171,8 @@ static bool assign_stored(DroverConsumer *consumer, const World *world, const ch
     for (int partition = 0; partition < count; partition++) {
         g_autofree char *key = g_strdup_printf("%s/%d", topic, partition);
         const int64_t *next = g_hash_table_lookup(world->offsets, key);
-        if (!drover_consumer_assign_partition(consumer, topic, partition, next != NULL ? *next : DROVER_OFFSET_BEGINNING,
-                                              error))
+        if (!drover_consumer_assign_partition(consumer, topic, partition,
+                                              next != NULL ? *next : DROVER_OFFSET_BEGINNING, error))
             return false;
     }
     return count >= 0;
@@ -182,8 +190,8 @@ static bool assign_inputs(DroverConsumer *consumer, const World *world, GError *
     return assign_stored(consumer, world, "drover.jobs", error);
 }
 
-World *rebuild_world(const DroverKafka *kafka, const SchedulerOptions *options, RebuildAlive alive, void *data,
-                     DroverConsumer **inputs, GError **error)
+World *rebuild_world(const DroverKafka *kafka, const SchedulerOptions *options, RebuildAlive alive,
+                     void *data, DroverConsumer **inputs, GError **error)
 {
     Watch watch = {alive, data};
     int64_t began_ms = drover_boottime_ms();

@@ -21,7 +21,8 @@ World *world_new(const SchedulerOptions *options)
     world->fleet = drover_fleet_new();
     world->offsets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     world->exports = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, export_free);
-    world->grants = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)drover_grants_free);
+    world->grants =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)drover_grants_free);
     world->controls = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     world->outbox = outbox_new();
     world->handed_out = g_ptr_array_new();
@@ -73,7 +74,8 @@ static void send_operation(World *world, const DroverJob *job, const DroverOpera
     g_autofree char *topic = g_strdup_printf("drover.tasks.%s", job->agent);
     outbox_add(world->outbox, topic, 0, job->job_id, codec_operation_task(job, operation, world->now_ms));
     drover_info("operation.sent", drover_op_name(operation->kind), F_S("job_id", job->job_id),
-                F_S("disk_id", operation->disk_id), F_S("operation_id", operation->operation_id), F_S("agent", job->agent));
+                F_S("disk_id", operation->disk_id), F_S("operation_id", operation->operation_id),
+                F_S("agent", job->agent));
 }
 
 static void send_audit(World *world, const DroverJob *job, const DroverOutput *output)
@@ -83,7 +85,8 @@ static void send_audit(World *world, const DroverJob *job, const DroverOutput *o
     DroverLogLevel level = g_str_equal(output->level, "error")     ? DROVER_LOG_ERROR
                            : g_str_equal(output->level, "warning") ? DROVER_LOG_WARNING
                                                                    : DROVER_LOG_INFO;
-    DROVER_LOG(level, output->event, output->message, F_S("job_id", job->job_id), F_S("disk_id", output->disk_id));
+    DROVER_LOG(level, output->event, output->message, F_S("job_id", job->job_id),
+               F_S("disk_id", output->disk_id));
 }
 
 void world_outputs(World *world, DroverJob *job, GPtrArray *outputs)

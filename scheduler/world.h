@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Everything that the leader knows, derived from topics alone: dropped and rebuilt whenever a transaction was aborted
- * or the leadership changes hands. One thread. No I/O: what is to be written collects in the outbox.
+ * Everything that the leader knows, derived from topics alone: dropped and rebuilt whenever a transaction was
+ * aborted or the leadership changes hands. One thread. No I/O: what is to be written collects in the outbox.
  */
 #ifndef DROVER_SCHEDULER_WORLD_H
 #define DROVER_SCHEDULER_WORLD_H
@@ -20,19 +20,21 @@ typedef struct {
     DroverFleet *fleet;
     GHashTable *offsets; /* "topic/partition" -> int64_t *: next input */
     bool offsets_dirty;
-    GHashTable *exports; /* volume_id -> WorldExport */
-    GHashTable *grants;  /* job_id -> DroverGrants */
+    GHashTable *exports;  /* volume_id -> WorldExport */
+    GHashTable *grants;   /* job_id -> DroverGrants */
     GHashTable *controls; /* job_id -> uint64_t *: last version on drover.control */
     Outbox *outbox;
     GPtrArray *handed_out; /* DroverTask of the batch under way */
     GRand *random;
-    int64_t now_ms;   /* Unix time of the batch under way */
-    int64_t lease_ms; /* the leader's own clock */
-    bool replaying;   /* inputs are old: nothing is concluded from silence */
+    int64_t now_ms;            /* Unix time of the batch under way */
+    int64_t boot_ms;           /* CLOCK_BOOTTIME */
+    int64_t lease_ms;          /* the leader's own clock: stands still while replaying, never jumps */
+    bool replaying;            /* inputs are old: nothing is concluded from silence */
+    int64_t last_old_input_ms; /* on CLOCK_BOOTTIME */
     uint64_t verify_sequence;
     uint64_t tasks_ready; /* for the heartbeat */
     uint64_t tasks_running;
-    int64_t next_check_ms;
+    int64_t next_check_ms; /* the first two on CLOCK_BOOTTIME */
     int64_t next_grant_ms;
     int64_t next_expiry_ms;
 } World;

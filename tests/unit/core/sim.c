@@ -56,8 +56,15 @@ Sim *sim_new(unsigned disks, bool failover)
         g_ptr_array_add(names, path);
         wanted[i] = (DroverDiskRequest){.disk_id = id, .source_kind = "file", .source = path, .spec = spec};
     }
-    DroverRequest request = {.job_id = "job-1", .name = "web01", .site = "", .agent = "", .submitter = "",
-                             .failover = failover, .disks = wanted, .n_disks = disks, .spec = spec};
+    DroverRequest request = {.job_id = "job-1",
+                             .name = "web01",
+                             .site = "",
+                             .agent = "",
+                             .submitter = "",
+                             .failover = failover,
+                             .disks = wanted,
+                             .n_disks = disks,
+                             .spec = spec};
     DroverPlaces places = {sites, agents};
     sim->job = drover_job_submit(&request, &places, &sim->limits, &sim->at, sim->outputs);
     take_outputs(sim);
@@ -217,7 +224,9 @@ void sim_operate(Sim *sim, guint index, const DroverFault *fault)
     if (fault == NULL || op->kind == DROVER_OP_CREATE_VOLUME || op->kind == DROVER_OP_DEPLOY_VM)
         execute(sim, op, &result);
     DroverInput input = {.kind = fault == NULL ? DROVER_INPUT_OPERATION_DONE : DROVER_INPUT_OPERATION_FAILED,
-                         .operation_id = op->operation_id, .result = &result, .fault = fault};
+                         .operation_id = op->operation_id,
+                         .result = &result,
+                         .fault = fault};
     sim_input(sim, &input);
 }
 
@@ -228,9 +237,16 @@ static void inspect(Sim *sim, const DroverDisk *disk)
     const uint64_t buckets[] = {128 * MIB, 0, 64 * MIB, 0, 1 * MIB, 512};
     g_autofree char *disk_id = g_strdup(disk->disk_id);
     g_autoptr(GBytes) identity = g_bytes_new("", 0);
-    DroverInspection found = {.identity = identity, .change_id = "", .format = "raw", .capacity_bytes = CAPACITY,
-                              .allocated_bytes = 193 * MIB + 512, .extents_available = true, .frozen = true,
-                              .bucket_bytes = 128 * MIB, .buckets = buckets, .n_buckets = G_N_ELEMENTS(buckets)};
+    DroverInspection found = {.identity = identity,
+                              .change_id = "",
+                              .format = "raw",
+                              .capacity_bytes = CAPACITY,
+                              .allocated_bytes = 193 * MIB + 512,
+                              .extents_available = true,
+                              .frozen = true,
+                              .bucket_bytes = 128 * MIB,
+                              .buckets = buckets,
+                              .n_buckets = G_N_ELEMENTS(buckets)};
     DroverInput input = {.kind = DROVER_INPUT_INSPECTED, .disk_id = disk_id, .inspection = &found};
     sim_input(sim, &input);
 }
@@ -247,9 +263,13 @@ static void checkpoint_cells(Sim *sim, DroverDisk *disk, const DroverTask *task)
         record->cell.root.bytes[0] = (uint8_t)i;
         g_ptr_array_add(sim->checkpoints, record);
         uint64_t changed = 0;
-        DroverCheckpoint checkpoint = {.task_id = task->task_id, .generation = disk->generation, .key = "k",
-                                       .cells = &record->cell, .n_cells = 1};
-        assert_int_equal(drover_cells_checkpoint(disk, &checkpoint, fresh, &changed), DROVER_CHECKPOINT_FOLDED);
+        DroverCheckpoint checkpoint = {.task_id = task->task_id,
+                                       .generation = disk->generation,
+                                       .key = "k",
+                                       .cells = &record->cell,
+                                       .n_cells = 1};
+        assert_int_equal(drover_cells_checkpoint(disk, &checkpoint, fresh, &changed),
+                         DROVER_CHECKPOINT_FOLDED);
     }
 }
 
@@ -278,7 +298,8 @@ static void read_back(Sim *sim, DroverDisk *disk, const DroverTask *task, bool m
 void sim_run_task(Sim *sim, DroverDisk *disk, DroverTask *task, bool mismatch)
 {
     drover_task_assign(task, "worker-1", 0, &sim->at);
-    assert_int_equal(drover_task_claimed(task, task->attempt, "worker-1", "w1", &sim->at), DROVER_TASK_ACCEPTED);
+    assert_int_equal(drover_task_claimed(task, task->attempt, "worker-1", "w1", &sim->at),
+                     DROVER_TASK_ACCEPTED);
     assert_int_equal(drover_task_finished(task, task->attempt, "w1", &sim->at), DROVER_TASK_ACCEPTED);
     if (task->kind == DROVER_TASK_INSPECT) {
         inspect(sim, disk);
@@ -347,5 +368,6 @@ void sim_check(const Sim *sim)
 
 bool sim_is_clean(const Sim *sim)
 {
-    return g_hash_table_size(sim->volumes) == 0 && g_hash_table_size(sim->exports) == 0 && *sim->vm_id == '\0';
+    return g_hash_table_size(sim->volumes) == 0 && g_hash_table_size(sim->exports) == 0 &&
+           *sim->vm_id == '\0';
 }

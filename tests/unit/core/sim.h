@@ -18,8 +18,8 @@ typedef struct Sim {
     GHashTable *executed; /* operation ids, to find repetitions */
     char *vm_id;
     char *vm_state;
-    char *problem;        /* the first thing that a real agent would have refused */
-    unsigned operations;  /* executed or failed so far */
+    char *problem;       /* the first thing that a real agent would have refused */
+    unsigned operations; /* executed or failed so far */
     /* called before every input; may replace sim->job by an equal one */
     void (*before)(struct Sim *sim);
     GPtrArray *checkpoints; /* of SimCheckpoint, as they would stand on their topic */

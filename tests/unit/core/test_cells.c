@@ -30,10 +30,12 @@ static DroverCellDone done(uint64_t cell, uint8_t mark)
     return one;
 }
 
-static DroverCheckpointFate fold(DroverDisk *disk, const char *task, uint64_t generation, DroverCellDone cell, GArray *fresh)
+static DroverCheckpointFate fold(DroverDisk *disk, const char *task, uint64_t generation, DroverCellDone cell,
+                                 GArray *fresh)
 {
     uint64_t changed = 0;
-    DroverCheckpoint checkpoint = {.task_id = task, .generation = generation, .key = "k", .cells = &cell, .n_cells = 1};
+    DroverCheckpoint checkpoint = {
+        .task_id = task, .generation = generation, .key = "k", .cells = &cell, .n_cells = 1};
     return drover_cells_checkpoint(disk, &checkpoint, fresh, &changed);
 }
 
@@ -46,7 +48,8 @@ static void test_fold(void **state)
     g_autoptr(GArray) fresh = g_array_new(false, false, sizeof(uint64_t));
     assert_int_equal(fold(disk, "t", 2, done(3, 1), fresh), DROVER_CHECKPOINT_FOLDED);
     assert_int_equal(fold(disk, "t", 2, done(3, 1), fresh), DROVER_CHECKPOINT_FOLDED); /* a late attempt */
-    assert_int_equal(fold(disk, "t", 1, done(4, 1), fresh), DROVER_CHECKPOINT_FOLDED); /* an older generation */
+    assert_int_equal(fold(disk, "t", 1, done(4, 1), fresh),
+                     DROVER_CHECKPOINT_FOLDED); /* an older generation */
     assert_int_equal(fold(disk, "t", 2, done(10, 1), fresh), DROVER_CHECKPOINT_FOLDED); /* past the end */
     assert_int_equal(fresh->len, 1);
     assert_int_equal(drover_cells_count_done(disk->cells, &task->range), 1);
@@ -109,7 +112,8 @@ static void test_repair(void **state)
     fold(disk, "t", 2, done(2, 7), fresh); /* read again by a new leader: says nothing */
     assert_true(disk->cells->cell[2].repairing);
     assert_int_equal(fresh->len, 1);
-    assert_int_equal(drover_cells_count_done(disk->cells, &task->range), 1); /* the copy need not do it again */
+    assert_int_equal(drover_cells_count_done(disk->cells, &task->range),
+                     1); /* the copy need not do it again */
     fold(disk, "r", 2, done(2, 7), fresh);
     assert_false(disk->cells->cell[2].repairing);
     assert_int_equal(fresh->len, 2);
@@ -196,8 +200,9 @@ static void test_receipt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fold), cmocka_unit_test(test_order_does_not_matter), cmocka_unit_test(test_repair),
-        cmocka_unit_test(test_void), cmocka_unit_test(test_verify),                cmocka_unit_test(test_receipt),
+        cmocka_unit_test(test_fold),   cmocka_unit_test(test_order_does_not_matter),
+        cmocka_unit_test(test_repair), cmocka_unit_test(test_void),
+        cmocka_unit_test(test_verify), cmocka_unit_test(test_receipt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

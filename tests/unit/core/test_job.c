@@ -234,9 +234,9 @@ static void test_poisoned_generation(void **state)
 /* Any input at any time: the state stays legal, and afterwards the job still comes to an end. */
 static void disturb(Sim *sim, GRand *random)
 {
-    static const DroverInputKind commands[] = {DROVER_INPUT_CANCEL, DROVER_INPUT_FAILOVER, DROVER_INPUT_CLEANUP,
-                                               DROVER_INPUT_PAUSE,  DROVER_INPUT_RESUME,   DROVER_INPUT_SYNC,
-                                               DROVER_INPUT_TICK};
+    static const DroverInputKind commands[] = {
+        DROVER_INPUT_CANCEL, DROVER_INPUT_FAILOVER, DROVER_INPUT_CLEANUP, DROVER_INPUT_PAUSE,
+        DROVER_INPUT_RESUME, DROVER_INPUT_SYNC,     DROVER_INPUT_TICK};
     g_autofree char *disk_id = g_strdup_printf("disk%d", g_rand_int_range(random, 0, 4));
     switch (g_rand_int_range(random, 0, 12)) {
     case 0:
@@ -255,7 +255,8 @@ static void disturb(Sim *sim, GRand *random)
         break;
     case 4: { /* a result of something that nobody waits for */
         DroverOperationResult result = {.volume_id = "v", .vm_id = "w", .generation = 1};
-        DroverInput input = {.kind = DROVER_INPUT_OPERATION_DONE, .operation_id = "job-1/-/r0/start-vm/1", .result = &result};
+        DroverInput input = {
+            .kind = DROVER_INPUT_OPERATION_DONE, .operation_id = "job-1/-/r0/start-vm/1", .result = &result};
         if (g_hash_table_contains(sim->executed, input.operation_id) || sim->inbox->len == 0)
             sim_input(sim, &input);
         break;

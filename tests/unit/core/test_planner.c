@@ -91,7 +91,8 @@ static void test_random(void **state)
         g_autofree uint64_t *buckets = g_new0(uint64_t, n);
         for (size_t i = 0; i < n; i++) {
             uint64_t length = i + 1 < n ? bucket : capacity - bucket * (n - 1);
-            buckets[i] = g_rand_boolean(random) ? length * (uint64_t)g_rand_int_range(random, 0, 101) / 100 : 0;
+            buckets[i] =
+                g_rand_boolean(random) ? length * (uint64_t)g_rand_int_range(random, 0, 101) / 100 : 0;
             total += buckets[i];
         }
         DroverShape shape = {capacity, total, bucket, buckets, n};
@@ -124,8 +125,9 @@ static void test_backoff(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_task_bytes), cmocka_unit_test(test_even),      cmocka_unit_test(test_empty_disk),
-        cmocka_unit_test(test_clustered),  cmocka_unit_test(test_by_length), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_task_bytes), cmocka_unit_test(test_even),
+        cmocka_unit_test(test_empty_disk), cmocka_unit_test(test_clustered),
+        cmocka_unit_test(test_by_length),  cmocka_unit_test(test_random),
         cmocka_unit_test(test_backoff),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

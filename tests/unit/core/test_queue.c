@@ -88,7 +88,7 @@ static void test_only_free_slots(void **state)
     DroverJob *job = add_job(c, "a", 10, 0);
     assert_int_equal(assign(c), 0);
     add_worker(c, "w1", "s", 3, 1);
-    add_worker(c, "w2", "s", 2, -1);         /* owns no partition */
+    add_worker(c, "w2", "s", 2, -1); /* owns no partition */
     add_worker(c, "w3", "elsewhere", 5, 2);
     assert_int_equal(assign(c), 3);
     assert_int_equal(c->ready, 7);
@@ -117,7 +117,8 @@ static void test_silent_and_draining_workers(void **state)
 static void test_fairness_and_priority(void **state)
 {
     Case *c = *state;
-    DroverJob *low = add_job(c, "low", 10, 0), *high = add_job(c, "high", 10, 5), *other = add_job(c, "other", 10, 0);
+    DroverJob *low = add_job(c, "low", 10, 0), *high = add_job(c, "high", 10, 5),
+              *other = add_job(c, "other", 10, 0);
     add_worker(c, "w1", "s", 6, 1);
     assert_int_equal(assign(c), 6);
     /* One slot each, then all others to the larger priority. */
@@ -207,8 +208,8 @@ static void test_grants(void **state)
         drover_grants_renew(grants, limit, floor, wanted, n, ttl, now);
         for (size_t k = 0; k < n; k++) {
             assert_true(wanted[k].bytes_per_second >= floor);
-            struct Given one = {(int)g_ascii_strtoll(wanted[k].holder + 1, NULL, 10), wanted[k].bytes_per_second - floor,
-                                now + ttl};
+            struct Given one = {(int)g_ascii_strtoll(wanted[k].holder + 1, NULL, 10),
+                                wanted[k].bytes_per_second - floor, now + ttl};
             g_array_append_val(given, one);
         }
         /* Nobody knows which of its unexpired grants a holder has read: the largest one counts. */

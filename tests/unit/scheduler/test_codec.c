@@ -34,7 +34,8 @@ static Sim *new_sim(unsigned disks, bool failover)
     return sim;
 }
 
-static void load(bool (*loader)(const uint8_t *, size_t, GHashTable *, GError **), GBytes *taken, GHashTable *table)
+static void load(bool (*loader)(const uint8_t *, size_t, GHashTable *, GError **), GBytes *taken,
+                 GHashTable *table)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GBytes) packed = taken;
@@ -50,10 +51,14 @@ static void fold_again(DroverDisk *disk, const Sim *sim)
     for (guint i = 0; i < sim->checkpoints->len; i++) {
         const SimCheckpoint *record = sim->checkpoints->pdata[i];
         uint64_t changed = 0;
-        DroverCheckpoint checkpoint = {.task_id = record->task_id, .generation = record->generation, .key = "k",
-                                       .cells = &record->cell, .n_cells = 1};
+        DroverCheckpoint checkpoint = {.task_id = record->task_id,
+                                       .generation = record->generation,
+                                       .key = "k",
+                                       .cells = &record->cell,
+                                       .n_cells = 1};
         if (g_str_equal(record->disk_id, disk->disk_id))
-            assert_int_not_equal(drover_cells_checkpoint(disk, &checkpoint, fresh, &changed), DROVER_CHECKPOINT_CHANGED);
+            assert_int_not_equal(drover_cells_checkpoint(disk, &checkpoint, fresh, &changed),
+                                 DROVER_CHECKPOINT_CHANGED);
     }
 }
 
@@ -104,7 +109,8 @@ static void assert_same(const DroverJob *a, const DroverJob *b)
             const DroverTask *ta = da->tasks->pdata[t], *tb = drover_disk_task(db, ta->task_id);
             g_autoptr(GBytes) tx = codec_task_state(a, da, ta);
             g_autoptr(GBytes) ty = codec_task_state(b, db, tb);
-            if (!drover_task_is_ended(ta) || da->cells != NULL) /* roots of ended rounds stay in the old record */
+            if (!drover_task_is_ended(ta) ||
+                da->cells != NULL) /* roots of ended rounds stay in the old record */
                 assert_true(g_bytes_equal(tx, ty));
         }
     }
@@ -283,9 +289,12 @@ static void test_the_token_stands_in_copy_tasks_only(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_new_leader_at_every_step), cmocka_unit_test(test_a_new_leader_in_a_repair),
-        cmocka_unit_test(test_cancel_under_a_new_leader),  cmocka_unit_test(test_commands),
-        cmocka_unit_test(test_noise),                      cmocka_unit_test(test_the_token_stands_in_copy_tasks_only),
+        cmocka_unit_test(test_a_new_leader_at_every_step),
+        cmocka_unit_test(test_a_new_leader_in_a_repair),
+        cmocka_unit_test(test_cancel_under_a_new_leader),
+        cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_the_token_stands_in_copy_tasks_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
