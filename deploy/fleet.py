@@ -15,11 +15,13 @@ import configparser
 import ctypes
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -183,6 +185,7 @@ class Fleet:
         self.processes = {}
         self.complaints = []
         self.phases = []  # (what, seconds)
+        self.run_dir = None
         self._own_kafka = kafka is None
 
     # ---- starting
@@ -190,6 +193,9 @@ class Fleet:
     def start(self):
         for sub in ("log", "run", "tmp"):
             (self.dir / sub).mkdir(parents=True, exist_ok=True)
+        self.run_dir = self.dir / "run"
+        if len(os.fsencode(self.run_dir)) > 60:  # names of sockets end at 107 bytes
+            self.run_dir = Path(tempfile.mkdtemp(prefix="drover-run-", dir="/tmp"))
         if not self.nbd_port:
             self.nbd_port = free_port()
         elif not port_is_free(self.nbd_port):
@@ -270,9 +276,9 @@ class Fleet:
             "fleet": {"sites": self.site, "agents": self.agent},
             "redis": {"address": f"127.0.0.1:{self.redis_port}"},
             "scheduler": {},
-            "worker": {"site": self.site, "run-dir": self.dir / "run"},
+            "worker": {"site": self.site, "run-dir": self.run_dir},
             "agent": {
-                "name": self.agent, "run-dir": self.dir / "run",
+                "name": self.agent, "run-dir": self.run_dir,
                 "cloudstack-url": f"http://127.0.0.1:{self.cloudstack_port}/client/api",
                 "cloudstack-key-file": self.dir / "cloudstack/admin.key",
                 "appliance-vm-id": self.appliance["id"],
@@ -347,6 +353,8 @@ class Fleet:
             if name in self.processes:
                 self.processes[name].stop()
         self.complaints += [f"left running: {line}" for line in self.left_running()]
+        if self.run_dir and self.run_dir.parent != self.dir:
+            shutil.rmtree(self.run_dir, ignore_errors=True)
 
     def left_running(self):
         """Processes that still name the fleet's directory on their command line."""
@@ -360,7 +368,7 @@ class Fleet:
                 continue
             program = os.path.basename(words[0].decode(errors="replace"))
             if program in ("nbdkit", "qemu-nbd", "redis-server", "java") or program.startswith("drover-"):
-                if any(os.fsencode(self.dir) in w for w in words):
+                if any(os.fsencode(d) in w for d in (self.dir, self.run_dir or self.dir) for w in words):
                     found.append(f"{entry.name} {program}")
         return found
 

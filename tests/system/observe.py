@@ -129,7 +129,7 @@ def exports(fleet):
     """Lines of the NBD server about its open exports."""
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(10)
-        s.connect(str(next((fleet.dir / "run").rglob("*.nbdkit.sock"))))
+        s.connect(str(next(fleet.run_dir.rglob("*.nbdkit.sock"))))
         s.sendall(b"stat\n")
         answer = b""
         while not answer.endswith(b"ok\n"):
@@ -141,7 +141,7 @@ def exports(fleet):
 
 def nbdkit_pid(fleet):
     try:
-        return int(next((fleet.dir / "run").rglob("*.nbdkit.pid")).read_text())
+        return int(next(fleet.run_dir.rglob("*.nbdkit.pid")).read_text())
     except (StopIteration, ValueError, OSError):
         return None
 
