@@ -78,6 +78,7 @@ def test_kill_in_the_middle(make_fleet, pb, raw, victim):
     kill, slots = VICTIMS[victim]
     fleet = make_fleet(settings={"worker": {"copy-slots": 1, "heartbeat-interval": "500ms"},
                                  "scheduler": {"leader-session-timeout": "3s", "lease": "5s", "claim-timeout": "3s"},
+                                 "agent": {"call-expiry": "5s", "heartbeat-interval": "1s"},
                                  "kafka": {"session-timeout": "6s"}})
     rng = random.Random(f"drover {victim}")
     with Checkpoints(fleet, pb) as checkpoints:
