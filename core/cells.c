@@ -34,7 +34,7 @@ DroverFold drover_cells_fold(DroverCells *cells, const DroverCellDone *done, boo
     DroverCell *cell = &cells->cell[done->cell];
     if (cell->root.len > 0 && done->root.len > 0 && !drover_digest_equal(&cell->root, &done->root))
         return DROVER_FOLD_CHANGED;
-    if (cell->root.len == 0) {
+    if (cell->root.len == 0 || (!cell->checkpointed && !cell->verified && !cell->repairing)) {
         cell->root = done->root;
         cell->data_bytes = done->data_bytes;
         cell->zero_found_bytes = done->zero_found_bytes;

@@ -219,7 +219,7 @@ class View(Reader):
             known = self.control.get(key)
             assert known is None or record.version > known.version, "control version does not rise"
             self.control[key] = record
-            self.grants.append((time.monotonic(), record))
+            self.grants.append(record)
         elif topic == "drover.audit":
             self.audit.append(job_pb2.AuditRecord.FromString(value))
         elif topic == "drover.dlq":

@@ -136,6 +136,7 @@ static void test_void(void **state)
     disk->generation = 3;
     fold(disk, "t", 3, done(1, 2), fresh);
     assert_int_equal(fresh->len, 3);
+    assert_int_equal(disk->cells->cell[1].data_bytes, 10);
     assert_int_equal(fold(disk, "t", 3, done(1, 5), fresh), DROVER_CHECKPOINT_CHANGED);
 }
 
