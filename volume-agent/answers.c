@@ -15,6 +15,10 @@ static char *locate(void *data, const char *volume_id, uint64_t generation, GErr
                     generation);
         return NULL;
     }
+    if (!*record->device_path) {
+        drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-DEVICE-MISSING: volume %s has no device on the appliance", volume_id);
+        return NULL;
+    }
     return g_strdup(record->device_path);
 }
 

@@ -74,6 +74,22 @@ static void fill_context(DroverAgent *agent)
     c->stopping = drover_drain_requested;
 }
 
+/* Letters change when the appliance is booted: what is opened again must be the volume's device of today. One that is not
+ * there stays closed until the leader opens a new generation. */
+static void find_devices_again(const DroverAgent *agent, GPtrArray *exports)
+{
+    for (guint i = 0; i < exports->len; i++) {
+        DroverExportRecord *record = g_ptr_array_index(exports, i);
+        g_autoptr(GError) error = NULL;
+        g_auto(DroverDevice) device = {0};
+        bool found = drover_device_find(&agent->context.roots, record->volume_id, &device, &error);
+        if (!found)
+            drover_error("export.device_missing", error ? error->message : "An open export has lost its device",
+                         F_S("volume_id", record->volume_id), F_S("job_id", record->job_id));
+        drover_set_text(&record->device_path, found ? device.path : "");
+    }
+}
+
 /* Wires the parts and runs until the process drains. The order of starting is the order of dependence: the journal fences
  * an earlier instance before the NBD server of that instance is ended and its exports are opened again. */
 static bool run(DroverAgent *agent, GError **error)
@@ -107,6 +123,7 @@ static bool run(DroverAgent *agent, GError **error)
         agent->server = drover_nbd_server_start(&server_options, error);
     if (agent->server) {
         agent->book = agent->context.exports = drover_export_book_new(agent->context.journal, agent->server);
+        find_devices_again(agent, content.exports);
         drover_export_book_restore(agent->book, content.exports);
         DroverVerifyCallbacks callbacks = drover_agent_verify_callbacks(agent);
         agent->verifier = drover_verifier_new(&verify_limits, &callbacks);

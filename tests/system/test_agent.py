@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The volume agent alone: real Kafka, the real agent with its nbdkit, the CloudStack double. The test plays the leader."""
 
+from pathlib import Path
+
 import nbd
 import pytest
 
@@ -83,3 +85,34 @@ def test_a_volume_from_its_creation_to_its_end(leader, cloud):
     assert leader.heartbeat(agent, lambda h: h.stopped)
     log = agent.log.read_text()
     assert opened.token not in log and cloud.secret not in log and cloud.key not in log
+
+
+def test_a_restart_opens_the_same_exports_at_the_devices_of_today(leader, cloud):
+    agent = leader.agent()
+    first, second = leader.volume(disk="disk0"), leader.volume(disk="disk1")
+    opened = [leader.do("open_export", volume_id=v, generation=3, disk=d) for v, d in ((first, "disk0"), (second, "disk1"))]
+    agent.kill()
+    # As after a boot of the appliance: the letters are swapped.
+    base = Path(cloud.appliances[AGENT]["dev_root"]).parent
+    names = [Path(o.device_path).name for o in opened]
+    for kind in ("dev", "sys/block"):
+        (base / kind / names[0]).rename(base / kind / "swap")
+        (base / kind / names[1]).rename(base / kind / names[0])
+        (base / kind / "swap").rename(base / kind / names[1])
+    agent = leader.agent()
+    leader.heartbeat(agent, lambda h: len(h.agent.exports) == 2)
+    for number, result in enumerate(opened):
+        h = connect(leader, result)
+        h.pwrite(bytes([65 + number]) * 4096, 0)
+        h.flush()
+    assert [leader.bytes_of(v).read_bytes()[:1] for v in (first, second)] == [b"A", b"B"]
+    agent.kill()
+    for kind in ("dev", "sys/block"):  # the second one is gone
+        (base / kind / names[0]).rename(base / f"gone-{kind.replace('/', '-')}")
+    agent = leader.agent()
+    leader.heartbeat(agent, lambda h: len(h.agent.exports) == 2)
+    with pytest.raises(nbd.Error):
+        connect(leader, opened[1])
+    leader.verify(second, 3, {0: b"\0" * 16}, GIB, sequence=9)
+    assert leader.verified(9).error.code == "DRV-DEVICE-MISSING"
+    connect(leader, opened[0]).pwrite(b"C", 0)

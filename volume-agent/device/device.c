@@ -48,11 +48,43 @@ static char *read_serial(const char *disk)
     return parse_vpd_serial(page, len);
 }
 
-static bool is_held(const char *disk)
+static bool has_holders(const char *disk)
 {
     g_autofree char *holders = g_build_filename(disk, "holders", NULL);
     g_autoptr(GDir) dir = g_dir_open(holders, 0, NULL);
     return dir && g_dir_read_name(dir);
+}
+
+/* A file system of this process's mount namespace lies on the device whose "dev" file (MAJOR:MINOR) is in DIRECTORY. */
+static bool is_mounted(const char *directory)
+{
+    g_autofree char *path = g_build_filename(directory, "dev", NULL);
+    g_autofree char *number = NULL, *mounts = NULL;
+    if (!g_file_get_contents(path, &number, NULL, NULL) || !g_file_get_contents("/proc/self/mountinfo", &mounts, NULL, NULL))
+        return false;
+    g_strstrip(number);
+    g_auto(GStrv) lines = g_strsplit(mounts, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        g_auto(GStrv) fields = g_strsplit(*line, " ", 4); /* mount id, parent id, major:minor, ... */
+        if (g_strv_length(fields) == 4 && strcmp(fields[2], number) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The disk or one of its partitions (directories of sysfs that hold a file "partition") serves the appliance itself. */
+static bool is_in_use(const char *disk)
+{
+    if (has_holders(disk) || is_mounted(disk))
+        return true;
+    g_autoptr(GDir) dir = g_dir_open(disk, 0, NULL);
+    for (const char *name; dir && (name = g_dir_read_name(dir));) {
+        g_autofree char *part = g_build_filename(disk, name, NULL);
+        g_autofree char *mark = g_build_filename(part, "partition", NULL);
+        if (g_file_test(mark, G_FILE_TEST_EXISTS) && (has_holders(part) || is_mounted(part)))
+            return true;
+    }
+    return false;
 }
 
 static bool describe(const DroverDeviceRoots *roots, const char *disk, const char *name, const char *serial,
@@ -65,10 +97,10 @@ static bool describe(const DroverDeviceRoots *roots, const char *disk, const cha
         (*error)->code = DROVER_ERROR_RETRYABLE; /* it may be on its way out */
         return false;
     }
-    if (is_held(disk))
+    if (is_in_use(disk))
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-DEVICE-BUSY: %s is held by something on the appliance (see %s/holders): it must not touch guest "
-                           "disks; exclude them from LVM, md and multipath", name, disk);
+                           "DRV-DEVICE-BUSY: %s is mounted or held on the appliance (see %s/holders): it must not touch guest "
+                           "disks; exclude them from LVM, md, multipath and automount", name, disk);
     device->path = g_build_filename(roots->dev_root, name, NULL);
     device->serial = g_strdup(serial);
     device->size_bytes = g_ascii_strtoull(sectors, NULL, 10) * SECTOR_BYTES;
@@ -106,6 +138,19 @@ bool drover_device_find(const DroverDeviceRoots *roots, const char *volume_id, D
     return false;
 }
 
+unsigned drover_device_count(const DroverDeviceRoots *roots)
+{
+    g_autofree char *block = g_build_filename(roots->sysfs_root, "block", NULL);
+    g_autoptr(GDir) dir = g_dir_open(block, 0, NULL);
+    unsigned n = 0;
+    for (const char *name; dir && (name = g_dir_read_name(dir));) {
+        g_autofree char *disk = g_build_filename(block, name, NULL);
+        g_autofree char *serial = read_serial(disk);
+        n += serial && *serial;
+    }
+    return n;
+}
+
 bool drover_device_wait(const DroverDeviceRoots *roots, const char *volume_id, uint64_t minimum_size,
                         int64_t timeout_ms, bool (*cancelled)(void), DroverDevice *device, GError **error)
 {
@@ -114,8 +159,7 @@ bool drover_device_wait(const DroverDeviceRoots *roots, const char *volume_id, u
         g_autoptr(GError) why = NULL;
         g_auto(DroverDevice) found = {0};
         if (drover_device_find(roots, volume_id, &found, &why)) {
-            g_autofree char *node = g_file_read_link(found.path, NULL);
-            bool present = node || g_file_test(found.path, G_FILE_TEST_EXISTS); /* udev may be behind the kernel */
+            bool present = g_file_test(found.path, G_FILE_TEST_EXISTS); /* udev may be behind the kernel */
             if (present && found.size_bytes < minimum_size)
                 return drover_fail(error, DROVER_ERROR_PERMANENT,
                                    "DRV-TARGET-TOO-SMALL: %s (volume %s) has %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT

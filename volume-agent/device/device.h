@@ -28,10 +28,14 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(DroverDevice, drover_device_clear)
 char *drover_device_serial(const char *volume_id);
 
 /*
- * The device of VOLUME_ID as it is now. False without ERROR: there is none. Errors: PERMANENT - held by somebody
- * (holders/ is not empty, DRV-DEVICE-BUSY), two devices with this serial; RETRYABLE - sysfs cannot be read.
+ * The device of VOLUME_ID as it is now. False without ERROR: there is none. Errors: PERMANENT - in use on the appliance
+ * (it or a partition of it has holders or is mounted, as the appliance's own disks are: DRV-DEVICE-BUSY), two devices with
+ * this serial; RETRYABLE - sysfs cannot be read.
  */
 bool drover_device_find(const DroverDeviceRoots *roots, const char *volume_id, DroverDevice *device, GError **error);
+
+/* How many disks are plugged in: block devices with a serial. */
+unsigned drover_device_count(const DroverDeviceRoots *roots);
 
 /*
  * Waits for the hot-plug of VOLUME_ID's device, at least MINIMUM_SIZE bytes large, up to TIMEOUT_MS; less when CANCELLED (may

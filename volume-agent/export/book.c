@@ -57,7 +57,7 @@ void drover_export_book_restore(DroverExportBook *book, GPtrArray *records)
         const DroverExportRecord *record = g_ptr_array_index(records, i);
         remember(book, record);
         g_autoptr(GError) error = NULL;
-        if (record->writable && !open_at_server(book, record, &error))
+        if (record->writable && *record->device_path && !open_at_server(book, record, &error))
             drover_error("export.restore_failed", error->message, F_S("volume_id", record->volume_id),
                          F_S("job_id", record->job_id));
     }

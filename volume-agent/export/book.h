@@ -15,7 +15,8 @@ typedef struct DroverExportBook DroverExportBook;
 DroverExportBook *drover_export_book_new(DroverJournal *journal, DroverNbdServer *server);
 void drover_export_book_free(DroverExportBook *book);
 
-/* Opens at the server what the journal says is open; after a start. What cannot be opened is logged and stays. */
+/* Opens at the server what the journal says is open; after a start. What cannot be opened is logged and stays; what has no
+ * device_path any more is not tried. */
 void drover_export_book_restore(DroverExportBook *book, GPtrArray *records);
 
 /*
