@@ -139,6 +139,25 @@ def test_resume_refuses_another_copy(dir):
     assert (dir / "cells").read_text() == "something else\n"
 
 
+def test_ranges(dir):
+    """Only the areas are written; unaligned ones, and many."""
+    size = 2 * CELL + 12345
+    rng = random.Random(4)
+    source, target = make_disk(dir / "s.raw", size, percent=80), make_disk(dir / "t.raw", size, seed=2, percent=100)
+    areas = [(rng.randrange(size), rng.randrange(1, 9000)) for _ in range(2000)]
+    areas = [(at, min(length, size - at)) for at, length in areas]
+    (dir / "areas").write_text("# changed since\n" + "".join(f"{at} {length}\n" for at, length in areas))
+    expected = bytearray(target.read_bytes())
+    original = source.read_bytes()
+    for at, length in areas:
+        expected[at:at + length] = original[at:at + length]
+    done = run(f"--ranges={dir / 'areas'}", "--verify", source, target)
+    assert done.returncode == 0, done.stderr
+    assert target.read_bytes() == bytes(expected)
+    (dir / "areas").write_text("12 x\n")
+    assert run(f"--ranges={dir / 'areas'}", source, target).returncode == 2
+
+
 def test_read_back_finds_what_did_not_arrive(dir, serve):
     source = make_disk(dir / "s.raw", 40 * MIB, percent=100)
     done = run("--verify", f"--report={dir / 'report'}", source, serve("null", "null", str(40 * MIB)))

@@ -72,7 +72,8 @@ typedef enum {
 typedef struct {
     DroverCopyCounts counts;
     uint64_t total_bytes;           /* bytes of the ranges to copy in this run, done cells left out */
-    uint64_t in_flight_bytes;       /* written at the target, not yet reported */
+    uint64_t in_flight_bytes;       /* data written at the target, not yet reported */
+    uint64_t pending_bytes;         /* the same with zeroes and holes: counts + pending_bytes grow towards total_bytes */
     uint64_t rate_bytes_per_second; /* data written, over the last few seconds */
     DroverStallCause stall_cause;
     uint32_t reconnects;
@@ -174,7 +175,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverCopy, drover_copy_free)
  */
 bool drover_copy_run(DroverCopy *copy, DroverCopyResult *result, GError **error);
 
-/* Stop orderly: nothing new is read, what was sent is flushed and reported. Cells that are not complete are dropped. */
+/* Stop orderly: nothing new is asked for, what arrives within two seconds is written, flushed and reported. Cells that are
+ * not complete are dropped. */
 void drover_copy_stop(DroverCopy *copy);
 /* Stop at once: connections are closed, nothing more is flushed or reported. */
 void drover_copy_cancel(DroverCopy *copy);
@@ -205,6 +207,9 @@ typedef struct {
 bool drover_copy_scan(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, GCancellable *cancellable,
                       DroverCopyScan *scan, GError **error);
 void drover_copy_scan_clear(DroverCopyScan *scan);
+
+/* Size and abilities only: as drover_copy_scan, but allocated_bytes is the size and there are no buckets. */
+bool drover_copy_probe(const DroverCopyEndpoint *endpoint, GCancellable *cancellable, DroverCopyScan *scan, GError **error);
 
 /*
  * Reads cells back and compares them with the digests in CELLS (N of them, ascending; only cell, digest and ranges are looked at).

@@ -113,6 +113,7 @@ struct DroverCopy {
     int64_t began_us;
     int64_t next_progress_us;
     int64_t next_growth_us;
+    int64_t stopping_since_us; /* 0: not stopping */
     struct {
         int64_t at_us;
         uint64_t bytes;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #define TICK_US INT64_C(500000)
+#define STOP_US INT64_C(2000000)
 #define START_CONNECTIONS 4
 #define MAX_CONNECTIONS 16
 #define REQUESTS_A_CONNECTION 16
@@ -174,25 +175,29 @@ static void tell_progress(DroverCopy *copy, int64_t now_us)
     };
     for (const GList *link = copy->active.head; link != NULL; link = link->next)
         progress.in_flight_bytes += ((const Cell *)link->data)->sent;
+    for (const GList *link = copy->active.head; link != NULL; link = link->next)
+        progress.pending_bytes += ((const Cell *)link->data)->total_bytes - ((const Cell *)link->data)->remaining;
     copy->params.callbacks.on_progress(copy->params.callbacks.data, &progress);
 }
 
-/* Stopping is over when what was sent is reported, or when it no longer can be. */
-static bool is_stopped(DroverCopy *copy)
+/* Stopping is over when what was sent is reported, or when it no longer can be. A slow source is not waited for. */
+static bool is_stopped(DroverCopy *copy, int64_t now_us)
 {
     if (!atomic_load(&copy->stop))
         return false;
-    bool up = drover_side_is_up(copy->source) && drover_side_is_up(copy->target);
-    bool idle = drover_side_in_flight(copy->source) + drover_side_queued(copy->source) + drover_side_in_flight(copy->target) +
-                    drover_side_queued(copy->target) ==
-                0;
-    return !up || !copy->started || (idle && engine_is_settled(copy));
+    if (copy->stopping_since_us == 0)
+        copy->stopping_since_us = now_us;
+    if (!copy->started || !drover_side_is_up(copy->target))
+        return true;
+    bool read = drover_side_in_flight(copy->source) + drover_side_queued(copy->source) == 0;
+    bool written = drover_side_in_flight(copy->target) + drover_side_queued(copy->target) == 0;
+    return written && engine_is_settled(copy) && (read || now_us - copy->stopping_since_us > STOP_US);
 }
 
 /* One turn. False: the run is over. */
 static bool turn(DroverCopy *copy, int64_t now_us)
 {
-    if (atomic_load(&copy->cancel) || is_stopped(copy)) {
+    if (atomic_load(&copy->cancel) || is_stopped(copy, now_us)) {
         copy->result->cancelled = true;
         engine_fail(copy, DROVER_ERROR_RETRYABLE, NULL, "DRV-COPY-STOPPED: the copy was stopped before its end");
         return false;

@@ -17,6 +17,7 @@ typedef struct {
     uint64_t asked_to;
     GPtrArray *open; /* of DroverAllocation: regions not finished */
     bool failed;    /* an answer was an error: no use to ask on */
+    bool probe;     /* nothing is asked */
 } Scan;
 
 static uint64_t cells_up(uint64_t bytes)
@@ -130,7 +131,7 @@ static bool scan_all(Scan *state, uint64_t bucket_bytes, GCancellable *cancellab
             break;
         if (!described && drover_side_info(state->side) != NULL) {
             describe(state->scan, drover_side_info(state->side), bucket_bytes);
-            state->failed = !state->scan->extents_available;
+            state->failed = !state->scan->extents_available || state->probe;
             described = true;
         }
         if (described) {
@@ -153,8 +154,8 @@ static bool scan_all(Scan *state, uint64_t bucket_bytes, GCancellable *cancellab
     return ok;
 }
 
-bool drover_copy_scan(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, GCancellable *cancellable, DroverCopyScan *scan,
-                      GError **error)
+static bool scan_export(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, bool probe, GCancellable *cancellable,
+                        DroverCopyScan *scan, GError **error)
 {
     DroverEndpoint *parsed = drover_endpoint_new(endpoint, error);
     if (parsed == NULL)
@@ -173,13 +174,16 @@ bool drover_copy_scan(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes,
     g_autoptr(DroverSide) side = drover_side_new(&config, g_get_monotonic_time());
     DroverCopyScan found = {0};
     g_autoptr(GPtrArray) open = g_ptr_array_new_with_free_func((GDestroyNotify)drover_allocation_free);
-    Scan state = {.side = side, .scan = &found, .open = open};
+    Scan state = {.side = side, .scan = &found, .open = open, .probe = probe};
     bool ok = scan_all(&state, bucket_bytes, cancellable, error);
     if (!ok) {
         drover_copy_scan_clear(&found);
         return false;
     }
-    if (state.failed) {
+    if (probe) {
+        drover_copy_scan_clear(&found);
+        found.allocated_bytes = found.size_bytes;
+    } else if (state.failed) {
         found.extents_available = false;
         memset(found.bucket_allocated_bytes, 0, MAX(found.n_buckets, 1) * sizeof(uint64_t));
         found.allocated_bytes = 0;
@@ -188,6 +192,17 @@ bool drover_copy_scan(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes,
     drover_side_disconnect(side);
     *scan = found;
     return true;
+}
+
+bool drover_copy_scan(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, GCancellable *cancellable, DroverCopyScan *scan,
+                      GError **error)
+{
+    return scan_export(endpoint, bucket_bytes, false, cancellable, scan, error);
+}
+
+bool drover_copy_probe(const DroverCopyEndpoint *endpoint, GCancellable *cancellable, DroverCopyScan *scan, GError **error)
+{
+    return scan_export(endpoint, 0, true, cancellable, scan, error);
 }
 
 void drover_copy_scan_clear(DroverCopyScan *scan)

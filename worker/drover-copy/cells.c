@@ -12,8 +12,7 @@
 static void put_cell(DroverCells *cells, const DroverCopyCell *cell)
 {
     DroverCopyCell kept = *cell;
-    kept.ranges = NULL;
-    kept.n_ranges = 0;
+    kept.ranges = g_memdup2(cell->ranges, cell->n_ranges * sizeof *cell->ranges);
     g_array_append_val(cells->cells, kept);
     guint byte = (guint)(cell->cell / 8);
     if (byte >= cells->done->len) {
@@ -191,6 +190,8 @@ void drover_cells_free(DroverCells *cells)
 {
     if (cells == NULL)
         return;
+    for (guint i = 0; i < cells->cells->len; i++)
+        g_free((gpointer)g_array_index(cells->cells, DroverCopyCell, i).ranges);
     g_array_unref(cells->cells);
     g_byte_array_unref(cells->done);
     if (cells->fd != -1)

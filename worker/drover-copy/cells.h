@@ -12,7 +12,7 @@
 #include "worker/copy/copy.h"
 
 typedef struct {
-    GArray *cells;    /* of DroverCopyCell, in the order of completion; no ranges */
+    GArray *cells;    /* of DroverCopyCell, in the order of completion; ranges are copies (the file has none) */
     GByteArray *done; /* bit i (LSB first): cell i is in it */
     int fd;           /* -1: kept in memory only */
     char *path;

@@ -8,6 +8,7 @@
 
 #include "lib/base/drain.h"
 #include "worker/drover-copy/cells.h"
+#include "worker/drover-copy/ranges.h"
 #include "worker/drover-copy/serve.h"
 
 /* One end: a URI as it is, or a file with its server. */
@@ -27,6 +28,7 @@ typedef struct {
     DroverCopy *copy;
     GCancellable *cancellable;
     GArray *different; /* of DroverRange */
+    GArray *areas;     /* of DroverRange; NULL: the whole disk */
 } Run;
 
 static void end_clear(End *end)
@@ -124,13 +126,9 @@ static bool open_ends(Run *run, GError **error)
     DroverCopyScan scan = {0};
     bool file_target = !is_uri(job->target);
     if (file_target && strcmp(job->target_format, "raw") == 0) {
-        /* Only the size is wanted, and that is known before the first extents come. */
         bool created;
-        if (!drover_copy_scan(&run->source.endpoint, 0, run->cancellable, &scan, error))
-            return false;
-        uint64_t size = scan.size_bytes;
-        drover_copy_scan_clear(&scan);
-        if (!drover_serve_prepare(job->target, size, &created, error))
+        if (!drover_copy_probe(&run->source.endpoint, run->cancellable, &scan, error) ||
+            !drover_serve_prepare(job->target, scan.size_bytes, &created, error))
             return false;
         job->params.target_is_zero = job->params.target_is_zero || created;
     }
@@ -148,10 +146,9 @@ static bool open_cells(Run *run, GError **error)
     DroverCopyScan scan = {0};
     uint64_t size = 0;
     if (*job->resume_file != '\0') {
-        if (!drover_copy_scan(&run->source.endpoint, 0, run->cancellable, &scan, error))
+        if (!drover_copy_probe(&run->source.endpoint, run->cancellable, &scan, error))
             return false;
         size = scan.size_bytes;
-        drover_copy_scan_clear(&scan);
         /* What an earlier run left at the target in a cell that it did not finish is not zero. */
         bool begun = g_file_test(job->resume_file, G_FILE_TEST_EXISTS);
         job->params.target_is_zero = job->params.target_is_zero && !begun;
@@ -173,6 +170,13 @@ static bool open_cells(Run *run, GError **error)
 static bool copy(Run *run, DroverCopyResult *result, GError **error)
 {
     DroverJob *job = run->job;
+    if (*job->ranges_file != '\0') {
+        run->areas = drover_ranges_read(job->ranges_file, error);
+        if (run->areas == NULL)
+            return false;
+        job->params.areas = (const DroverRange *)run->areas->data;
+        job->params.n_areas = run->areas->len;
+    }
     job->params.source = run->source.endpoint;
     job->params.target = run->target.endpoint;
     job->params.callbacks = (DroverCopyCallbacks){.data = run, .on_cells_done = cells_done, .on_progress = progressed};
@@ -264,6 +268,7 @@ DroverExit drover_job_run(DroverJob *job)
     end_clear(&run.target);
     drover_cells_free(run.cells);
     g_array_unref(run.different);
+    g_clear_pointer(&run.areas, g_array_unref);
     g_object_unref(run.cancellable);
     g_free(run.token);
     return code;

@@ -12,6 +12,7 @@ typedef struct {
     const char *token_file;  /* "<generation>.<token>" for the target's export; "": none */
     const char *resume_file; /* "": none */
     const char *report_file; /* "": none; "-": standard output */
+    const char *ranges_file; /* "": the whole disk */
     DroverCopyParams params; /* endpoints, done cells and callbacks are filled in by the job */
     bool verify;
     DroverShow show;

@@ -21,6 +21,8 @@ static const DroverOption options[] = {
     {"", "progress", DROVER_OPTION_STRING, NULL, "bar|json|none", "Progress on standard error; without a value: bar", 0},
     {"", "report", DROVER_OPTION_STRING, NULL, "FILE", "JSON report at the end; - for standard output", 0},
     {"", "resume", DROVER_OPTION_STRING, NULL, "FILE", "Remember finished cells in FILE, and go on from there", 0},
+    {"", "ranges", DROVER_OPTION_STRING, NULL, "FILE",
+     "Copy only these areas: one a line, \"<offset> <length>\" in bytes; any order, rounded to the servers' blocks", 0},
     {"", "token-file", DROVER_OPTION_STRING, NULL, "FILE", "\"<generation>.<token>\" that completes the target's export name", 0},
     {"", "source-format", DROVER_OPTION_STRING, "raw", "FORMAT", "Of a source file: raw, qcow2, vmdk, vhdx, vpc", 0},
     {"", "target-format", DROVER_OPTION_STRING, "raw", "FORMAT", "Of a target file, which must exist unless it is raw", 0},
@@ -72,6 +74,9 @@ static bool fill_job(const DroverConfig *config, DroverJob *job, GError **error)
     job->token_file = drover_config_string(config, ".token-file");
     job->resume_file = drover_config_string(config, ".resume");
     job->report_file = drover_config_string(config, ".report");
+    job->ranges_file = drover_config_string(config, ".ranges");
+    if (*job->ranges_file != '\0' && *job->resume_file != '\0')
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "--ranges and --resume do not go together");
     job->verify = drover_config_bool(config, ".verify");
     if (strcmp(progress, "json") == 0)
         job->show = DROVER_SHOW_JSON;

@@ -29,7 +29,7 @@ void drover_report_progress(DroverShow show, const DroverCopyProgress *progress,
     uint64_t done = already_bytes + counts->data_bytes + counts->zero_found_bytes + counts->skipped_bytes;
     uint64_t total = already_bytes + progress->total_bytes;
     if (show == DROVER_SHOW_BAR)
-        draw_bar(progress, MIN(done + progress->in_flight_bytes, total), total);
+        draw_bar(progress, MIN(done + progress->pending_bytes, total), total);
     else if (show == DROVER_SHOW_JSON)
         fprintf(stderr,
                 "{\"done_bytes\":%" G_GUINT64_FORMAT ",\"total_bytes\":%" G_GUINT64_FORMAT ",\"data_bytes\":%" G_GUINT64_FORMAT
