@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/error.h"
+#include "lib/base/ids.h"
 #include "lib/base/log.h"
 #include "volume-agent/operations/call.h"
 #include "volume-agent/operations/operations.h"
@@ -14,7 +15,7 @@
 
 struct DroverExecutor {
     const DroverOpContext *context;
-    unsigned max_attempts;
+    DroverExecutorLimits limits;
     GThreadPool *pool;
     GMutex lock;
     GHashTable *by_id; /* operation id -> DroverOperation, owned */
@@ -64,24 +65,51 @@ static void start_due(DroverExecutor *executor)
     }
 }
 
-/* True when it has ended; false when the process drains. */
+/* One attempt. */
+static bool attempt(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    return drover_op_settle(context, operation, error) && drover_op_run(context, operation, error);
+}
+
+/* What came last counts; what came first explains it. */
+static GError *conclude(const GError *last, const GError *first, unsigned attempts)
+{
+    GError *error = g_error_copy(last);
+    if (attempts < 2 || strcmp(last->message, first->message) == 0)
+        return error;
+    g_autofree char *message = error->message;
+    error->message = g_strdup_printf("%s (attempt %u; the first failed with: %s)", message, attempts, first->message);
+    return error;
+}
+
+/*
+ * True when it has ended, with ERROR when it failed; false when the process drains.
+ * Attempts count only while CloudStack can be reached: its restart must not fail a migration. And nothing fails while a call
+ * may still take effect: whoever undoes it next would look too early, and the effect would stay.
+ */
 static bool run_to_the_end(DroverExecutor *executor, DroverOperation *operation, GError **error)
 {
     const DroverOpContext *context = executor->context;
+    unsigned limit = executor->limits.attempts * (operation->asked->undo ? 2 : 1);
+    int64_t give_up_ms = drover_boottime_ms() + executor->limits.outage_ms;
     int64_t pause_ms = BACKOFF_FIRST_MS;
-    unsigned limit = operation->asked->undo ? executor->max_attempts * 2 : executor->max_attempts;
-    for (unsigned attempt = 1;; attempt++) {
+    g_autoptr(GError) first = NULL;
+    for (unsigned attempts = 1, counted = 0;; attempts++) {
         g_autoptr(GError) why = NULL;
-        if (drover_op_settle(context, operation, &why) && drover_op_run(context, operation, &why))
+        if (attempt(context, operation, &why))
             return true;
         if (context->stopping())
             return false;
-        if (drover_error_class(why) != DROVER_ERROR_RETRYABLE || attempt >= limit) {
-            g_propagate_error(error, g_steal_pointer(&why));
+        if (!first)
+            first = g_error_copy(why);
+        counted += !drover_cloudstack_is_down(why);
+        bool enough = drover_boottime_ms() > give_up_ms || (counted >= limit && drover_op_is_settled(operation));
+        if (enough || drover_error_class(why) != DROVER_ERROR_RETRYABLE) {
+            g_propagate_error(error, conclude(why, first, attempts));
             return true;
         }
         drover_warning("operation.retry", why->message, F_S("operation_id", operation->asked->operation_id),
-                       F_S("kind", drover_operation_kind(operation)), F_U("attempt", attempt));
+                       F_S("kind", drover_operation_kind(operation)), F_U("attempt", attempts));
         if (!drover_op_sleep(context, pause_ms + g_random_int_range(0, (gint32)pause_ms), NULL))
             return false;
         pause_ms = MIN(pause_ms * 2, BACKOFF_MAX_MS);
@@ -116,11 +144,11 @@ static void execute(gpointer data, gpointer user_data)
     g_mutex_unlock(&executor->lock);
 }
 
-DroverExecutor *drover_executor_new(const DroverOpContext *context, unsigned max_attempts, GPtrArray *operations)
+DroverExecutor *drover_executor_new(const DroverOpContext *context, const DroverExecutorLimits *limits, GPtrArray *operations)
 {
     DroverExecutor *executor = g_new0(DroverExecutor, 1);
     executor->context = context;
-    executor->max_attempts = max_attempts;
+    executor->limits = *limits;
     g_mutex_init(&executor->lock);
     executor->by_id = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, operation_free);
     executor->open = g_ptr_array_new();

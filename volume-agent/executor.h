@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Executes accepted operations in order: one at a time per job, volume, VM and appliance, in the order of acceptance;
- * unrelated ones side by side. RETRYABLE errors are tried again with backoff, a bounded number of times. Every end is
- * journalled. Operations that ended stay known, so that a repeated id is no second execution.
+ * unrelated ones side by side. RETRYABLE errors are tried again with backoff, within limits. Every end is journalled.
+ * Operations that ended stay known, so that a repeated id is no second execution.
  */
 #ifndef DROVER_VOLUME_AGENT_EXECUTOR_H
 #define DROVER_VOLUME_AGENT_EXECUTOR_H
@@ -11,8 +11,13 @@
 
 typedef struct DroverExecutor DroverExecutor;
 
+typedef struct {
+    unsigned attempts; /* of one operation that fails for a passing reason; twice as many where it undoes something */
+    int64_t outage_ms; /* an operation is given up at the latest after this long, also while CloudStack is away */
+} DroverExecutorLimits;
+
 /* CONTEXT must outlive the executor. OPERATIONS (by sequence, taken over) is what the journal knows; it is not started yet. */
-DroverExecutor *drover_executor_new(const DroverOpContext *context, unsigned max_attempts, GPtrArray *operations);
+DroverExecutor *drover_executor_new(const DroverOpContext *context, const DroverExecutorLimits *limits, GPtrArray *operations);
 /* Starts what is due. */
 void drover_executor_start(DroverExecutor *executor);
 /* Waits for the running steps; CONTEXT->stopping() must be true by then. */

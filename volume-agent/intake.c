@@ -11,12 +11,14 @@
 #define POLL_MS 200
 #define BATCH_RECORDS 200
 #define BATCH_WAIT_MS 5
+#define FLUSH_MS 30000
 
 /* What came in one go, accepted in one transaction. */
 typedef struct {
     GPtrArray *operations; /* DroverOperation, not owned */
     GPtrArray *requests;   /* DroverVerifyRequest, not owned */
     int64_t next_offset;
+    bool poison; /* some went to the dead letters */
 } Batch;
 
 static DroverVerifyRequest *verify_request(const Drover__V1__Task *task)
@@ -130,6 +132,7 @@ static bool read_batch(DroverAgent *agent, DroverConsumer *consumer, Batch *batc
         const char *problem = take(agent, batch, record);
         if (problem && !drover_dlq_send(agent->producer, record, agent->name, problem, error))
             return false;
+        batch->poison = batch->poison || problem;
         batch->next_offset = record->offset + 1;
     }
     return true;
@@ -145,8 +148,11 @@ bool drover_agent_intake(DroverAgent *agent, int64_t next_offset, GError **error
     while (!drover_drain_requested()) {
         g_autoptr(GPtrArray) operations = g_ptr_array_new();
         g_autoptr(GPtrArray) requests = g_ptr_array_new();
-        Batch batch = {operations, requests, -1};
+        Batch batch = {operations, requests, -1, false};
         if (!read_batch(agent, consumer, &batch, error))
+            return false;
+        /* The offset passes over poison only when the dead letter is safe. */
+        if (batch.poison && !drover_producer_flush(agent->producer, FLUSH_MS, error))
             return false;
         if (batch.next_offset >= 0 && !accept(agent, &batch))
             return drover_fail(error, DROVER_ERROR_FATAL, "The journal of this agent is lost");

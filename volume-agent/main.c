@@ -21,6 +21,7 @@ const DroverOption drover_agent_options[] = {
     TIME("call-expiry", "20s", "A signed call dies this long after it was journalled; a successor waits that long"),
     TIME("job-timeout", "30m", "Longest wait for one async job of CloudStack before it is asked about anew"),
     {"agent", "max-attempts", DROVER_OPTION_INT, "6", "N", "Attempts of one operation that fails for a passing reason", 0},
+    TIME("outage-timeout", "1h", "How long an operation waits for a CloudStack that cannot be reached"),
     STRING("appliance-vm-id", NULL, "ID", "CloudStack's id of the VM that this agent runs on", DROVER_OPTION_REQUIRED),
     STRING("sysfs-root", "/sys", "DIR", "Where the kernel describes its block devices", 0),
     STRING("dev-root", "/dev", "DIR", "Where device nodes are", 0),
@@ -130,8 +131,9 @@ static bool run(DroverAgent *agent, GError **error)
         drover_info("agent.started", "Ready to take operations", F_S("agent", agent->name),
                     F_S("instance_id", agent->instance_id), F_U("operations", content.operations->len),
                     F_U("exports", content.exports->len));
-        agent->executor = drover_executor_new(&agent->context, (unsigned)drover_config_int(config, "agent.max-attempts"),
-                                              content.operations);
+        const DroverExecutorLimits limits = {(unsigned)drover_config_int(config, "agent.max-attempts"),
+                                             drover_config_int(config, "agent.outage-timeout")};
+        agent->executor = drover_executor_new(&agent->context, &limits, content.operations);
         drover_executor_start(agent->executor);
         heart = drover_agent_heart_start(agent);
         ok = drover_agent_intake(agent, content.next_offset, error);

@@ -2,6 +2,7 @@
 #include "volume-agent/cloudstack/client.h"
 
 #include <curl/curl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -17,6 +18,8 @@ struct DroverCloudStack {
     char *api_key;
     char *secret_key;
     long timeout_ms;
+    atomic_bool reachable;
+    _Atomic int64_t answered_at_ms; /* on the boot clock; 0: never */
     GMutex lock;
     GQueue idle; /* CURL handles with their open connections */
 };
@@ -172,7 +175,7 @@ static json_t *fail_by_answer(const char *command, long status, const json_t *re
     int code = (int)json_integer_value(json_object_get(response, "errorcode"));
     const char *text = drover_json_text(response, "errortext");
     failure->error_code = code ? code : (int)status;
-    drover_fail(error, class_of(failure->error_code), "CloudStack %s: %s (%d)%s", command,
+    drover_fail(error, failure->expired ? DROVER_ERROR_RETRYABLE : class_of(failure->error_code), "CloudStack %s: %s (%d)%s", command,
                 *text ? text : "refused without a reason", failure->error_code,
                 failure->error_code == 401 ? ": check the key file, the clocks of both machines, and that this CloudStack knows the command" : "");
     return NULL;
@@ -188,9 +191,10 @@ static json_t *parse_answer(const char *command, long status, const GString *ans
     if (!json_is_object(response)) {
         json_decref(root);
         failure->error_code = (int)status;
-        failure->maybe_done = status < 400;
-        drover_fail(error, DROVER_ERROR_RETRYABLE, "CloudStack %s: HTTP status %ld with an answer that is no JSON", command,
-                    status);
+        /* A proxy that gave up says nothing about what lies behind it; one that refuses has passed nothing on. */
+        failure->maybe_done = status < 400 || status >= 500;
+        drover_fail(error, DROVER_ERROR_RETRYABLE, "%sCloudStack %s: HTTP status %ld with an answer that is no JSON",
+                    status >= 500 ? "DRV-CLOUDSTACK-DOWN: " : "", command, status);
         return NULL;
     }
     json_incref(response);
@@ -227,11 +231,30 @@ json_t *drover_cloudstack_call(DroverCloudStack *cloud, const char *command, int
     forget(body);
     if (code != CURLE_OK) {
         failure->maybe_done = !never_sent(code);
-        drover_fail(error, DROVER_ERROR_RETRYABLE, "CloudStack %s: %s does not answer: %s", command, cloud->url,
-                    curl_easy_strerror(code));
+        atomic_store(&cloud->reachable, false);
+        drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-CLOUDSTACK-DOWN: CloudStack %s: %s does not answer: %s", command,
+                    cloud->url, curl_easy_strerror(code));
         return NULL;
     }
+    failure->expired = status == 401 && drover_now_ms() >= expires_ms;
+    atomic_store(&cloud->reachable, status < 500 || status >= 530);
+    atomic_store(&cloud->answered_at_ms, drover_boottime_ms());
     return parse_answer(command, status, answer, failure, error);
+}
+
+bool drover_cloudstack_is_reachable(DroverCloudStack *cloud)
+{
+    return atomic_load(&cloud->reachable);
+}
+
+int64_t drover_cloudstack_silence_ms(DroverCloudStack *cloud)
+{
+    return drover_boottime_ms() - atomic_load(&cloud->answered_at_ms);
+}
+
+bool drover_cloudstack_is_down(const GError *error)
+{
+    return error && g_str_has_prefix(error->message, "DRV-CLOUDSTACK-DOWN:");
 }
 
 DroverCloudJob drover_cloudstack_job(DroverCloudStack *cloud, const char *job_id, json_t **result, GError **error)

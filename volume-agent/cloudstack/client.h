@@ -23,6 +23,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverCloudStack, drover_cloudstack_free)
 typedef struct {
     int error_code;     /* CloudStack's errorcode (= HTTP status); 0: no answer of CloudStack */
     bool maybe_done;    /* no answer came to a request that may have been received: ask before repeating */
+    bool expired;       /* refused, and its signature had died by then: it may be signed anew */
 } DroverCloudFailure;
 
 /*
@@ -33,6 +34,13 @@ typedef struct {
  */
 json_t *drover_cloudstack_call(DroverCloudStack *cloud, const char *command, int64_t expires_at_ms,
                                const char *const *parameters, DroverCloudFailure *failure, GError **error);
+
+/* ERROR means that CloudStack could not be reached (code DRV-CLOUDSTACK-DOWN), not that it refused or failed. */
+bool drover_cloudstack_is_down(const GError *error);
+/* The last request was answered by CloudStack. False before the first. */
+bool drover_cloudstack_is_reachable(DroverCloudStack *cloud);
+/* Time since the last answer; very long when there was none. */
+int64_t drover_cloudstack_silence_ms(DroverCloudStack *cloud);
 
 typedef enum { DROVER_CLOUD_JOB_RUNNING, DROVER_CLOUD_JOB_DONE, DROVER_CLOUD_JOB_FAILED, DROVER_CLOUD_JOB_LOST } DroverCloudJob;
 

@@ -68,10 +68,8 @@ static void load_record(Loaded *loaded, const DroverRecord *record)
     }
     if (value->record_case == DROVER__V1__JOURNAL_RECORD__RECORD_OPERATION) {
         DroverOperation *operation = drover_operation_unpack(value->operation);
-        if (operation) {
-            operation->resumed = true;
+        if (operation)
             g_hash_table_replace(loaded->operations, g_strdup(record->key), operation);
-        }
     } else if (value->record_case == DROVER__V1__JOURNAL_RECORD__RECORD_EXPORT) {
         g_hash_table_replace(loaded->exports, g_strdup(record->key), drover_export_record_unpack(value->export));
     } else if (value->record_case == DROVER__V1__JOURNAL_RECORD__RECORD_OFFSET) {

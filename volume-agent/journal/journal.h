@@ -14,7 +14,7 @@ typedef struct DroverJournal DroverJournal;
 
 /* What the journal held when it was opened. */
 typedef struct {
-    GPtrArray *operations; /* DroverOperation, by sequence; marked resumed */
+    GPtrArray *operations; /* DroverOperation, by sequence */
     GPtrArray *exports;    /* DroverExportRecord */
     int64_t next_offset;   /* of drover.tasks.<agent>; -1: never read */
 } DroverJournalContent;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One operation as the agent works with it: what was asked (kept as the packed message, so that fields of newer versions
- * survive, and unpacked for reading) and how far it has come. The journal owns operations; the executor's thread that
- * runs one is the only writer of its progress.
+ * One operation as the agent works with it: what was asked (fields of newer versions survive in it) and how far it has come.
+ * The executor owns operations; its thread that runs one is the only writer of its progress.
  */
 #ifndef DROVER_VOLUME_AGENT_JOURNAL_OPERATION_H
 #define DROVER_VOLUME_AGENT_JOURNAL_OPERATION_H
@@ -32,8 +31,9 @@ typedef struct {
 typedef struct {
     Drover__V1__VolumeOperation *asked; /* owned */
     Drover__V1__OperationState state;
-    uint32_t step;           /* of a composite operation: how many are done */
+    uint32_t step;           /* changing calls that are done */
     char *command;           /* of the last intent */
+    char *object_id;         /* volume or VM that it works on */
     int64_t intent_at_ms;
     int64_t intent_expires_at_ms;
     char *cloud_job_id;      /* WAITING: the async job of that command */
@@ -45,7 +45,6 @@ typedef struct {
     uint64_t sequence;
     /* not in the record */
     bool running;
-    bool resumed; /* taken over from an earlier life: what is under way must be asked first */
 } DroverOperation;
 
 /* Takes ASKED. */

@@ -19,8 +19,17 @@ bool drover_op_journal(const DroverOpContext *context, DroverOperation *operatio
 bool drover_op_call(const DroverOpContext *context, DroverOperation *operation, const char *command,
                     const char *const *parameters, json_t **result, GError **error);
 
-/* Waits until no call of this operation can have an effect any more that is not visible yet. */
+/* Waits until no call of this operation can have an effect any more that is not visible yet: for the end of its async job, or,
+ * where none is known, until its effect can be seen or its signature has died. RETRYABLE when CloudStack cannot be asked. */
 bool drover_op_settle(const DroverOpContext *context, DroverOperation *operation, GError **error);
+/* No call is under way of which the end is unknown. */
+bool drover_op_is_settled(const DroverOperation *operation);
+
+/* Parts of the two above. Waits for the async job of OPERATION and clears the intent when it has ended, however it did. A lost
+ * job is a RETRYABLE error: look again. So is one that takes too long; then the intent stays. */
+bool drover_op_await_job(const DroverOpContext *context, DroverOperation *operation, json_t **result, GError **error);
+/* The call is over, for good or bad: nothing of it is under way. */
+void drover_op_clear_intent(DroverOperation *operation);
 
 /* Sleeps; false with RETRYABLE when the process drains. */
 bool drover_op_sleep(const DroverOpContext *context, int64_t ms, GError **error);

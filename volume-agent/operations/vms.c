@@ -17,6 +17,11 @@ static bool vm_must_exist(const DroverOpContext *context, const char *vm_id, jso
     return *vm || drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VM-MISSING: CloudStack has no VM %s", vm_id);
 }
 
+static bool is_missing(const GError *error)
+{
+    return g_str_has_prefix(error->message, "DRV-VM-MISSING:");
+}
+
 static void note_vm(DroverOperation *operation, const json_t *vm)
 {
     drover_set_text(&operation->result.vm_id, drover_json_text(vm, "id"));
@@ -138,11 +143,16 @@ bool drover_op_swap_root(const DroverOpContext *context, DroverOperation *operat
     if (!find_root(context, asked->vm_id, &root, error))
         return false;
     g_autofree char *present = g_strdup(root ? drover_json_text(root, "id") : "");
+    bool from_template = root && *drover_json_text(root, "templateid");
     json_decref(root);
     bool ours = strcmp(present, asked->volume_id) == 0;
     if (!ours && strcmp(operation->result.vm_state, "Stopped") != 0)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VM-RUNNING: VM %s is %s; its root disk can be swapped only while it is Stopped",
                            asked->vm_id, operation->result.vm_state);
+    if (*present && !ours && !from_template)
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "DRV-ROOT-FOREIGN: the root disk %s of VM %s came from no template; it may be the only copy of something, "
+                           "so it is not deleted: detach it first", present, asked->vm_id);
     if (*present && !ours) {
         /* Journalled with the intent of the detach: once detached it is a data disk like any other. */
         drover_set_text(&operation->result.old_root_volume_id, present);
@@ -187,8 +197,13 @@ static bool bring_to(const DroverOpContext *context, DroverOperation *operation,
                      const char *command, const char *const *parameters, GError **error)
 {
     json_t *vm = NULL;
-    if (!vm_must_exist(context, vm_id, &vm, error))
-        return false;
+    g_autoptr(GError) why = NULL;
+    if (!vm_must_exist(context, vm_id, &vm, &why)) {
+        operation->result.already_done = is_missing(why) && operation->asked->undo;
+        if (!operation->result.already_done)
+            g_propagate_error(error, g_steal_pointer(&why));
+        return operation->result.already_done;
+    }
     note_vm(operation, vm);
     json_decref(vm);
     operation->result.already_done = strcmp(operation->result.vm_state, state) == 0;
