@@ -13,14 +13,14 @@ XXH128_hash_t XXH3_128bits_dispatch(const void *input, size_t len);
 
 struct DroverCellDigest {
     DroverDigestAlgorithm algorithm;
-    size_t leaf_len;   /* bytes of one leaf */
+    size_t leaf_len; /* bytes of one leaf */
     size_t n_ranges;
     DroverRange *ranges;
     size_t *first_piece; /* index of each range's first piece */
     size_t n_pieces;
     size_t n_present;
-    uint8_t *leaves;   /* n_pieces * leaf_len */
-    uint8_t *present;  /* one byte a piece */
+    uint8_t *leaves;  /* n_pieces * leaf_len */
+    uint8_t *present; /* one byte a piece */
 };
 
 static const uint8_t zeroes[DROVER_LEAF_BYTES];
@@ -66,7 +66,8 @@ bool drover_digest_equal(const DroverDigest *a, const DroverDigest *b)
     return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
 }
 
-/* The implementation of SHA-256, fetched once: a look-up by name for each 64 KiB would cost more than the hash's set-up. */
+/* The implementation of SHA-256, fetched once: a look-up by name for each 64 KiB would cost more than the
+ * hash's set-up. */
 static const EVP_MD *sha256(void)
 {
     static gsize once;
@@ -122,8 +123,8 @@ static size_t pieces_in(const DroverRange *range)
     return (size_t)(last - first + 1);
 }
 
-DroverCellDigest *drover_cell_digest_new(DroverDigestAlgorithm algorithm, uint64_t cell_offset, uint64_t cell_len,
-                                         const DroverRange *ranges, size_t n_ranges)
+DroverCellDigest *drover_cell_digest_new(DroverDigestAlgorithm algorithm, uint64_t cell_offset,
+                                         uint64_t cell_len, const DroverRange *ranges, size_t n_ranges)
 {
     DroverRange whole = {cell_offset, cell_len};
     if (n_ranges == 0) {
@@ -193,7 +194,8 @@ static void add(DroverCellDigest *cell, uint64_t offset, const uint8_t *data, ui
     g_assert(offset == range->offset || offset % DROVER_LEAF_BYTES == 0);
     g_assert(offset + len == range_end || (offset + len) % DROVER_LEAF_BYTES == 0);
 
-    size_t piece = cell->first_piece[r] + (size_t)(offset / DROVER_LEAF_BYTES - range->offset / DROVER_LEAF_BYTES);
+    size_t piece =
+        cell->first_piece[r] + (size_t)(offset / DROVER_LEAF_BYTES - range->offset / DROVER_LEAF_BYTES);
     for (uint64_t at = offset, end = offset + len; at < end; piece++) {
         uint64_t next = MIN(grid_down(at) + DROVER_LEAF_BYTES, end);
         uint8_t *leaf = cell->leaves + piece * cell->leaf_len;

@@ -21,7 +21,8 @@ static bool lane_is_zero(Lane lane)
 bool drover_is_zero(const void *data, size_t len)
 {
     const uint8_t *p = data;
-    /* 128 bytes between two branches: data that is not zero is left at once, zeroes run at the memory's speed. */
+    /* 128 bytes between two branches: data that is not zero is left at once, zeroes run at the memory's
+     * speed. */
     for (; len >= 128; p += 128, len -= 128) {
         Lane a = load(p) | load(p + 16) | load(p + 32) | load(p + 48);
         Lane b = load(p + 64) | load(p + 80) | load(p + 96) | load(p + 112);

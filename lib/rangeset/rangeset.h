@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A set of byte ranges of one disk, kept sorted, merged (neighbours joined) and without empty ranges: the canonical list
- * that digests, tasks and checkpoints speak of. Adding in any order is cheap; the list is put in order when it is read.
- * Pure; one set must be used by one thread at a time. Offsets and lengths are bytes; offset + length never passes 2^63.
+ * A set of byte ranges of one disk, kept sorted, merged (neighbours joined) and without empty ranges: the
+ * canonical list that digests, tasks and checkpoints speak of. Adding in any order is cheap; the list is put
+ * in order when it is read. Pure; one set must be used by one thread at a time. Offsets and lengths are
+ * bytes; offset + length never passes 2^63.
  */
 #ifndef DROVER_LIB_RANGESET_RANGESET_H
 #define DROVER_LIB_RANGESET_RANGESET_H
@@ -19,7 +20,8 @@ DroverRangeset *drover_rangeset_new(void);
 void drover_rangeset_free(DroverRangeset *set);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverRangeset, drover_rangeset_free)
 
-/* Adds [OFFSET, OFFSET + LENGTH). Length 0 changes nothing. False, with nothing changed, when the end passes 2^63. */
+/* Adds [OFFSET, OFFSET + LENGTH). Length 0 changes nothing. False, with nothing changed, when the end passes
+ * 2^63. */
 bool drover_rangeset_add(DroverRangeset *set, uint64_t offset, uint64_t length);
 /* Takes [OFFSET, OFFSET + LENGTH) out. */
 void drover_rangeset_remove(DroverRangeset *set, uint64_t offset, uint64_t length);

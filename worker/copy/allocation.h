@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an export's block status says about one region: runs of data and holes, collected answer by answer, and cut into
- * segments for copying. A hole is what reads as zero (base:allocation's ZERO bit); HOLE alone promises nothing about the content.
- * Pure; one thread.
+ * What an export's block status says about one region: runs of data and holes, collected answer by answer,
+ * and cut into segments for copying. A hole is what reads as zero (base:allocation's ZERO bit); HOLE alone
+ * promises nothing about the content. Pure; one thread.
  */
 #ifndef DROVER_WORKER_COPY_ALLOCATION_H
 #define DROVER_WORKER_COPY_ALLOCATION_H
@@ -33,8 +33,9 @@ void drover_allocation_append(DroverAllocation *allocation, uint64_t length, boo
 bool drover_allocation_is_complete(const DroverAllocation *allocation);
 
 /*
- * Appends to SEGMENTS the segments of RANGE, which must be known. Borders lie on the 64 KiB grid or at the range's ends: a piece
- * of the grid with any data in it is data, so that digests and zero detection see whole pieces.
+ * Appends to SEGMENTS the segments of RANGE, which must be known. Borders lie on the 64 KiB grid or at the
+ * range's ends: a piece of the grid with any data in it is data, so that digests and zero detection see whole
+ * pieces.
  */
 void drover_allocation_cut(const DroverAllocation *allocation, const DroverRange *range, GArray *segments);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From written to reported: one flush in flight for all who wait, then the checkpointer; and back, when the target breaks. */
+/* From written to reported: one flush in flight for all who wait, then the checkpointer; and back, when the
+ * target breaks. */
 #include "worker/copy/engine.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@ struct Checkpointer {
     pthread_cond_t changed;
     DroverCopyCell *batch; /* NULL: nothing to do */
     size_t n;
-    bool done;             /* the batch was reported, or failed */
+    bool done; /* the batch was reported, or failed */
     bool quit;
     GError *error;
 };
@@ -35,7 +36,8 @@ static gpointer checkpoint(gpointer data)
         GError *error = NULL;
         bool ok = callbacks->on_cells_done(callbacks->data, checkpointer->batch, checkpointer->n, &error);
         if (!ok && error == NULL)
-            drover_fail(&error, DROVER_ERROR_RETRYABLE, "DRV-COPY-CHECKPOINT: the checkpoint failed without a reason");
+            drover_fail(&error, DROVER_ERROR_RETRYABLE,
+                        "DRV-COPY-CHECKPOINT: the checkpoint failed without a reason");
         pthread_mutex_lock(&checkpointer->lock);
         if (ok)
             g_clear_error(&error);
@@ -182,7 +184,8 @@ static int64_t due_in(const DroverCopy *copy, int64_t now_us)
     if (written == 0)
         return INT64_MAX;
     bool last = copy->exhausted && active == 0;
-    if (copy->blocked || last || atomic_load(&copy->stop) || written >= FLUSH_CELLS || bytes >= copy->params.unflushed_bytes / 4)
+    if (copy->blocked || last || atomic_load(&copy->stop) || written >= FLUSH_CELLS ||
+        bytes >= copy->params.unflushed_bytes / 4)
         return 0;
     return MAX(oldest + (int64_t)copy->params.flush_interval_ms * 1000 - now_us, 0);
 }
@@ -216,19 +219,20 @@ void engine_flush_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
         copy->last_write_us = now_us;
         change_state(copy, CELL_FLUSHING, CELL_FLUSHED);
     } else {
-        /* The system reports a lost write once: what it concerns is unknown, so a second flush proves nothing. */
+        /* The system reports a lost write once: what it concerns is unknown, so a second flush proves
+         * nothing. */
         copy->result->flush_failed = true;
         engine_fail(copy, op->error == ENOSPC ? DROVER_ERROR_PERMANENT : DROVER_ERROR_RETRYABLE, NULL,
                     "%s: flushing %s failed: %s; data that was not read back counts as lost",
-                    op->error == ENOSPC ? "DRV-TARGET-NO-SPACE" : "DRV-TARGET-FLUSH", drover_side_label(copy->target),
-                    g_strerror(op->error));
+                    op->error == ENOSPC ? "DRV-TARGET-NO-SPACE" : "DRV-TARGET-FLUSH",
+                    drover_side_label(copy->target), g_strerror(op->error));
     }
     drover_op_free(op);
 }
 
 /*
- * A server that was restarted, or a path that broke, may have lost any write that no flush confirmed, so all of them are
- * made again. All connections go: their writes must not meet the new ones at the server.
+ * A server that was restarted, or a path that broke, may have lost any write that no flush confirmed, so all
+ * of them are made again. All connections go: their writes must not meet the new ones at the server.
  */
 void engine_void_target(DroverCopy *copy, int64_t now_us)
 {
@@ -248,6 +252,7 @@ void engine_void_target(DroverCopy *copy, int64_t now_us)
     drover_side_drop_queue(copy->target);
     drover_side_drop_queue(copy->source);
     engine_log(copy, DROVER_LOG_INFO, "copy.void",
-               "%" G_GUINT64_FORMAT " bytes written to %s since the last flush count as lost and are written again", bytes,
-               drover_side_label(copy->target));
+               "%" G_GUINT64_FORMAT
+               " bytes written to %s since the last flush count as lost and are written again",
+               bytes, drover_side_label(copy->target));
 }

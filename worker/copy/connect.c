@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections come and go: opening, looking at what is there, giving up, and who is suspected of having broken them. */
+/* Connections come and go: opening, looking at what is there, giving up, and who is suspected of having
+ * broken them. */
 #include "worker/copy/side_internal.h"
 
 #include <string.h>
@@ -38,7 +39,8 @@ void drover_conn_open(DroverConn *conn, int64_t now_us)
     conn->state = CONN_CONNECTING;
     conn->active_us = now_us;
     conn->doomed = false;
-    if (conn->nbd == NULL || !set_up(side, conn->nbd) || drover_endpoint_connect(side->endpoint, conn->nbd) == -1)
+    if (conn->nbd == NULL || !set_up(side, conn->nbd) ||
+        drover_endpoint_connect(side->endpoint, conn->nbd) == -1)
         drover_conn_lost(conn, nbd_get_error(), now_us);
     else if (nbd_aio_is_ready(conn->nbd) == 1)
         drover_conn_ready(conn, now_us);
@@ -47,8 +49,9 @@ void drover_conn_open(DroverConn *conn, int64_t now_us)
 }
 
 /*
- * A Unix socket's buffer holds 208 KiB by default, less than one request, so each write would be cut and wait for the server
- * once more. The kernel grants twice its default maximum without asking. TCP sizes its buffers by itself and better.
+ * A Unix socket's buffer holds 208 KiB by default, less than one request, so each write would be cut and wait
+ * for the server once more. The kernel grants twice its default maximum without asking. TCP sizes its buffers
+ * by itself and better.
  */
 static void widen(struct nbd_handle *nbd)
 {
@@ -91,13 +94,17 @@ static bool check_same(DroverSide *side, const DroverExportInfo *now)
     const char *code = strcmp(side->config.name, "source") == 0 ? "DRV-SOURCE-CHANGED" : "DRV-TARGET-CHANGED";
     if (now->size != was->size)
         return drover_fail(&side->fatal, DROVER_ERROR_PERMANENT,
-                           "%s: %s came back with %" G_GUINT64_FORMAT " bytes after a reconnect, it had %" G_GUINT64_FORMAT, code,
-                           side->endpoint->label, now->size, was->size);
+                           "%s: %s came back with %" G_GUINT64_FORMAT
+                           " bytes after a reconnect, it had %" G_GUINT64_FORMAT,
+                           code, side->endpoint->label, now->size, was->size);
     if (now->read_only && !was->read_only && strcmp(side->config.name, "target") == 0)
-        return drover_fail(&side->fatal, DROVER_ERROR_PERMANENT, "DRV-TARGET-READ-ONLY: %s came back read-only after a reconnect",
+        return drover_fail(&side->fatal, DROVER_ERROR_PERMANENT,
+                           "DRV-TARGET-READ-ONLY: %s came back read-only after a reconnect",
                            side->endpoint->label);
-    if (now->min_block > was->min_block || (now->max_block != 0 && (was->max_block == 0 || now->max_block < was->max_block)))
-        return drover_fail(&side->fatal, DROVER_ERROR_RETRYABLE, "%s: %s came back with other block sizes after a reconnect", code,
+    if (now->min_block > was->min_block ||
+        (now->max_block != 0 && (was->max_block == 0 || now->max_block < was->max_block)))
+        return drover_fail(&side->fatal, DROVER_ERROR_RETRYABLE,
+                           "%s: %s came back with other block sizes after a reconnect", code,
                            side->endpoint->label);
     return true;
 }
@@ -114,9 +121,10 @@ void drover_conn_ready(DroverConn *conn, int64_t now_us)
         side->known = true;
         side->info = info;
         say(side, DROVER_LOG_DEBUG, "copy.connected",
-            "%s %s: %" G_GUINT64_FORMAT " bytes, multi-conn %d, zero %d, fast zero %d, extents %d, largest request %" G_GUINT64_FORMAT,
-            side->config.name, side->endpoint->label, info.size, info.can_multi_conn, info.can_zero, info.can_fast_zero,
-            info.has_extents, info.max_block);
+            "%s %s: %" G_GUINT64_FORMAT
+            " bytes, multi-conn %d, zero %d, fast zero %d, extents %d, largest request %" G_GUINT64_FORMAT,
+            side->config.name, side->endpoint->label, info.size, info.can_multi_conn, info.can_zero,
+            info.can_fast_zero, info.has_extents, info.max_block);
     } else if (!check_same(side, &info)) {
         return;
     } else {
@@ -133,8 +141,8 @@ void drover_conn_ready(DroverConn *conn, int64_t now_us)
     conn->active_us = conn->ready_us = now_us;
     conn->failures = 0;
     if (side->n_ready++ == 0 && side->reconnects > 0)
-        say(side, DROVER_LOG_INFO, "copy.reconnected", "%s %s is back after %" G_GINT64_FORMAT " ms", side->config.name,
-            side->endpoint->label, (now_us - side->down_since_us) / 1000);
+        say(side, DROVER_LOG_INFO, "copy.reconnected", "%s %s is back after %" G_GINT64_FORMAT " ms",
+            side->config.name, side->endpoint->label, (now_us - side->down_since_us) / 1000);
 }
 
 /* 0.1 s, 0.2 s, ... up to 10 s, each between half and the whole of it. */
@@ -146,8 +154,9 @@ static int64_t backoff_us(unsigned attempts)
 }
 
 /*
- * Any operation in flight may be what the server died of. After the second time it is sent alone; when that breaks a
- * fresh connection, too, it is the culprit. So a server that is restarted again and again does not make a region bad.
+ * Any operation in flight may be what the server died of. After the second time it is sent alone; when that
+ * breaks a fresh connection, too, it is the culprit. So a server that is restarted again and again does not
+ * make a region bad.
  */
 static void suspect(DroverSide *side, DroverOp *op)
 {
@@ -168,7 +177,8 @@ void drover_conn_lost(DroverConn *conn, const char *text, int64_t now_us)
     g_free(side->last_error);
     side->last_error = drover_endpoint_clean(side->endpoint, text);
 
-    /* Operations that libnbd still holds stay ours until the handle is gone: it may call back while it closes. */
+    /* Operations that libnbd still holds stay ours until the handle is gone: it may call back while it
+     * closes. */
     nbd_close(conn->nbd);
     conn->nbd = NULL;
     conn->state = CONN_DOWN;
@@ -191,8 +201,8 @@ void drover_conn_lost(DroverConn *conn, const char *text, int64_t now_us)
             side->attempts = 0;
     } else if (side->n_ready > 0 && ++conn->failures >= 3) {
         conn->retired = true;
-        say(side, DROVER_LOG_INFO, "copy.fewer-connections", "%s %s takes no more than %u connections: %s", side->config.name,
-            side->endpoint->label, side->n_ready, side->last_error);
+        say(side, DROVER_LOG_INFO, "copy.fewer-connections", "%s %s takes no more than %u connections: %s",
+            side->config.name, side->endpoint->label, side->n_ready, side->last_error);
     }
     if (side->n_ready > 0) {
         side->next_attempt_us = now_us + backoff_us(conn->failures);
@@ -202,8 +212,8 @@ void drover_conn_lost(DroverConn *conn, const char *text, int64_t now_us)
         side->down_since_us = now_us;
         if (side->attempts == 0)
             side->trouble_since_us = now_us;
-        say(side, DROVER_LOG_WARNING, "copy.lost", "%s %s is lost, connecting again: %s", side->config.name, side->endpoint->label,
-            side->last_error);
+        say(side, DROVER_LOG_WARNING, "copy.lost", "%s %s is lost, connecting again: %s", side->config.name,
+            side->endpoint->label, side->last_error);
     }
     side->next_attempt_us = now_us + (was_ready && side->attempts == 0 ? 0 : backoff_us(side->attempts));
     side->attempts++;

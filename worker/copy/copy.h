@@ -2,14 +2,16 @@
 /*
  * The copy engine: moves one byte range, or a list of areas, of one disk from an NBD source to an NBD target.
  *
- * Unit of work is the cell (DROVER_CELL_BYTES on the disk). A cell is done when all of it was written *and* a flush
- * that began afterwards succeeded; only then is it reported, with the digest of what was read. Lost connections, stalled
- * peers and restarted servers are ridden out: what was written but not flushed counts as lost and is written again.
+ * Unit of work is the cell (DROVER_CELL_BYTES on the disk). A cell is done when all of it was written *and* a
+ * flush that began afterwards succeeded; only then is it reported, with the digest of what was read. Lost
+ * connections, stalled peers and restarted servers are ridden out: what was written but not flushed counts as
+ * lost and is written again.
  *
- * Threads: drover_copy_run() blocks its caller, who becomes the engine's event loop over all connections. on_cells_done
- * runs on a second thread of the engine, one call at a time, so that a slow checkpoint does not stop the transfer; all
- * other callbacks run on the loop's thread, possibly at the same time as on_cells_done, and must not block.
- * drover_copy_set_rate, _stop and _cancel may be called from any thread (not from a signal handler).
+ * Threads: drover_copy_run() blocks its caller, who becomes the engine's event loop over all connections.
+ * on_cells_done runs on a second thread of the engine, one call at a time, so that a slow checkpoint does not
+ * stop the transfer; all other callbacks run on the loop's thread, possibly at the same time as
+ * on_cells_done, and must not block. drover_copy_set_rate, _stop and _cancel may be called from any thread
+ * (not from a signal handler).
  */
 #ifndef DROVER_WORKER_COPY_COPY_H
 #define DROVER_WORKER_COPY_COPY_H
@@ -23,9 +25,10 @@
 #include "lib/digest/digest.h"
 
 /*
- * Where an export is. Either URI (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH), or HOST and PORT, or
- * SOCKET_PATH, the last two with EXPORT_NAME. With TOKEN set the name asked for is "<export>@<generation>.<token>"; the token
- * never appears in logs or errors. All strings are copied where a call keeps them.
+ * Where an export is. Either URI (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH), or HOST and
+ * PORT, or SOCKET_PATH, the last two with EXPORT_NAME. With TOKEN set the name asked for is
+ * "<export>@<generation>.<token>"; the token never appears in logs or errors. All strings are copied where a
+ * call keeps them.
  */
 typedef struct {
     const char *uri;
@@ -49,8 +52,9 @@ typedef struct {
 } DroverCopyCell;
 
 /*
- * Bytes by what became of them. Holes count in pieces of the 64 KiB grid: a piece with any data in it counts as read.
- * data, zero_found and skipped: cells reported by on_cells_done in this run only, so they never fall.
+ * Bytes by what became of them. Holes count in pieces of the 64 KiB grid: a piece with any data in it counts
+ * as read. data, zero_found and skipped: cells reported by on_cells_done in this run only, so they never
+ * fall.
  */
 typedef struct {
     uint64_t data_bytes;
@@ -71,9 +75,10 @@ typedef enum {
 
 typedef struct {
     DroverCopyCounts counts;
-    uint64_t total_bytes;           /* bytes of the ranges to copy in this run, done cells left out */
-    uint64_t in_flight_bytes;       /* data written at the target, not yet reported */
-    uint64_t pending_bytes;         /* the same with zeroes and holes: counts + pending_bytes grow towards total_bytes */
+    uint64_t total_bytes;     /* bytes of the ranges to copy in this run, done cells left out */
+    uint64_t in_flight_bytes; /* data written at the target, not yet reported */
+    uint64_t
+        pending_bytes; /* the same with zeroes and holes: counts + pending_bytes grow towards total_bytes */
     uint64_t rate_bytes_per_second; /* data written, over the last few seconds */
     DroverStallCause stall_cause;
     uint32_t reconnects;
@@ -83,19 +88,22 @@ typedef struct {
     void *data; /* first argument of each */
 
     /*
-     * CELLS (N of them) are flushed at the target. The callee makes that durable, may block, and returns true; false with
-     * an error ends the copy with that error. When the copy is stopped or cancelled meanwhile, it must still return.
-     * Cells come in ascending order as a rule, never twice in one run. NULL: nobody wants to know.
+     * CELLS (N of them) are flushed at the target. The callee makes that durable, may block, and returns
+     * true; false with an error ends the copy with that error. When the copy is stopped or cancelled
+     * meanwhile, it must still return. Cells come in ascending order as a rule, never twice in one run. NULL:
+     * nobody wants to know.
      */
     bool (*on_cells_done)(void *data, const DroverCopyCell *cells, size_t n, GError **error);
 
-    void (*on_progress)(void *data, const DroverCopyProgress *progress); /* about every progress_interval_ms, and at the end */
+    void (*on_progress)(
+        void *data,
+        const DroverCopyProgress *progress); /* about every progress_interval_ms, and at the end */
 
     /* For the caller's log; MESSAGE is redacted. NULL: the process log (lib/base/log.h). */
     void (*on_log)(void *data, DroverLogLevel level, const char *event, const char *message);
 
-    /* True when somebody newer owns the target. Asked before each (re)connect and when an error is about to be reported;
-     * it is the only way in which a run ends as DROVER_ERROR_FENCED. NULL: never. */
+    /* True when somebody newer owns the target. Asked before each (re)connect and when an error is about to
+     * be reported; it is the only way in which a run ends as DROVER_ERROR_FENCED. NULL: never. */
     bool (*is_fenced)(void *data);
 } DroverCopyCallbacks;
 
@@ -104,9 +112,9 @@ typedef struct {
     DroverCopyEndpoint source;
     DroverCopyEndpoint target;
 
-    /* What to copy: [offset, offset + length), beginning on a cell and ending on one or at the disk's end; length 0: up to
-     * the end of the source. With N_AREAS > 0 only AREAS (inside it; any order, overlaps allowed; rounded outwards to the
-     * servers' block sizes). */
+    /* What to copy: [offset, offset + length), beginning on a cell and ending on one or at the disk's end;
+     * length 0: up to the end of the source. With N_AREAS > 0 only AREAS (inside it; any order, overlaps
+     * allowed; rounded outwards to the servers' block sizes). */
     uint64_t offset;
     uint64_t length;
     const DroverRange *areas;
@@ -116,47 +124,52 @@ typedef struct {
     const uint8_t *done_cells;
     size_t done_cells_len; /* bytes; may be shorter than the range, or 0 */
 
-    uint64_t source_size; /* when not 0: the source must have this size, rounded up to its block size (512 for images) */
+    uint64_t source_size; /* when not 0: the source must have this size, rounded up to its block size (512 for
+                             images) */
 
     DroverDigestAlgorithm digest; /* 0: DROVER_DIGEST_NONE */
     bool no_extents;              /* do not ask the source for holes */
     bool target_is_zero;          /* ranges not done read as zero at the target: write no zeroes */
     bool no_flush;                /* for comparisons only: cells count as done without a flush */
 
-    uint32_t connections;       /* per side where multi-conn is offered; default: 4, up to 16 while latency asks for more */
-    uint64_t memory_bytes;      /* buffers; default 64 MiB, at least 1 MiB */
-    uint64_t unflushed_bytes;   /* most data sent and not yet reported, in flight included; default and least 64 MiB */
-    uint64_t request_bytes;     /* default 256 KiB, rounded to 64 KiB, at most 2 MiB */
+    uint32_t connections; /* per side where multi-conn is offered; default: 4, up to 16 while latency asks for
+                             more */
+    uint64_t memory_bytes;    /* buffers; default 64 MiB, at least 1 MiB */
+    uint64_t unflushed_bytes; /* most data sent and not yet reported, in flight included; default and least 64
+                                 MiB */
+    uint64_t request_bytes;   /* default 256 KiB, rounded to 64 KiB, at most 2 MiB */
     uint64_t rate_bytes_per_second; /* 0: unlimited */
 
     uint32_t connect_deadline_ms;   /* first connection of each side, tries included; default 30 s */
     uint32_t reconnect_deadline_ms; /* without a working connection after a loss; default 10 min */
     uint32_t stall_deadline_ms;     /* a connection that owes answers and gives none; default 60 s */
     uint32_t flush_deadline_ms;     /* the same for a flush; default 5 min */
-    uint32_t flush_interval_ms;     /* a finished cell waits at most so long for its flush to begin; default 1 s */
-    uint32_t progress_interval_ms;  /* default 500 */
+    uint32_t
+        flush_interval_ms; /* a finished cell waits at most so long for its flush to begin; default 1 s */
+    uint32_t progress_interval_ms; /* default 500 */
 
     DroverCopyCallbacks callbacks;
 } DroverCopyParams;
 
 typedef struct {
     DroverCopyCounts counts;
-    uint64_t source_size;      /* bytes; 0 when never connected */
+    uint64_t source_size; /* bytes; 0 when never connected */
     uint64_t target_size;
-    uint64_t cells_done;       /* reported in this run */
-    bool complete;             /* every cell of the ranges is done */
-    bool cancelled;            /* ended by drover_copy_stop or _cancel */
-    bool extents_available;    /* false: everything counted as data */
-    bool flush_failed;         /* the target reported a failed flush: cells of this generation that were not read back are void */
-    DroverRange failed_range;  /* on error, length 0: none in particular */
+    uint64_t cells_done;    /* reported in this run */
+    bool complete;          /* every cell of the ranges is done */
+    bool cancelled;         /* ended by drover_copy_stop or _cancel */
+    bool extents_available; /* false: everything counted as data */
+    bool flush_failed; /* the target reported a failed flush: cells of this generation that were not read back
+                          are void */
+    DroverRange failed_range; /* on error, length 0: none in particular */
     uint64_t read_requests, write_requests, zero_requests, extents_requests, flush_requests;
-    uint64_t data_bytes_sent;  /* payload of write requests that were answered, repetitions included */
+    uint64_t data_bytes_sent; /* payload of write requests that were answered, repetitions included */
     uint32_t connections_source, connections_target;
     uint32_t reconnects;
     uint64_t duration_us;
-    uint64_t read_latency_us[3];  /* 50th, 95th, 99th percentile, within 10 % */
+    uint64_t read_latency_us[3]; /* 50th, 95th, 99th percentile, within 10 % */
     uint64_t write_latency_us[3];
-    uint64_t throttled_us;     /* spent waiting for the rate limit */
+    uint64_t throttled_us; /* spent waiting for the rate limit */
 } DroverCopyResult;
 
 typedef struct DroverCopy DroverCopy;
@@ -168,29 +181,32 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverCopy, drover_copy_free)
 
 /*
  * Copies. Returns true when every cell is done. RESULT is filled in either case. Once per DroverCopy.
- * Errors carry their class: RETRYABLE (deadline over, peer lost, stopped), PERMANENT (no space, read-only or too small
- * target, a region that cannot be read or written: result->failed_range), FENCED (is_fenced said so), or what
- * on_cells_done returned. Codes: DRV-COPY-CONNECT, DRV-COPY-LOST, DRV-COPY-STOPPED, DRV-SOURCE-READ, DRV-SOURCE-CHANGED, DRV-SOURCE-SHORT,
- * DRV-TARGET-TOO-SMALL, DRV-TARGET-READ-ONLY, DRV-TARGET-NO-SPACE, DRV-TARGET-WRITE, DRV-TARGET-FLUSH, DRV-FENCED.
+ * Errors carry their class: RETRYABLE (deadline over, peer lost, stopped), PERMANENT (no space, read-only or
+ * too small target, a region that cannot be read or written: result->failed_range), FENCED (is_fenced said
+ * so), or what on_cells_done returned. Codes: DRV-COPY-CONNECT, DRV-COPY-LOST, DRV-COPY-STOPPED,
+ * DRV-SOURCE-READ, DRV-SOURCE-CHANGED, DRV-SOURCE-SHORT, DRV-TARGET-TOO-SMALL, DRV-TARGET-READ-ONLY,
+ * DRV-TARGET-NO-SPACE, DRV-TARGET-WRITE, DRV-TARGET-FLUSH, DRV-FENCED.
  */
 bool drover_copy_run(DroverCopy *copy, DroverCopyResult *result, GError **error);
 
-/* Stop orderly: nothing new is asked for, what arrives within two seconds is written, flushed and reported. Cells that are
- * not complete are dropped. */
+/* Stop orderly: nothing new is asked for, what arrives within two seconds is written, flushed and reported.
+ * Cells that are not complete are dropped. */
 void drover_copy_stop(DroverCopy *copy);
 /* Stop at once: connections are closed, nothing more is flushed or reported. */
 void drover_copy_cancel(DroverCopy *copy);
 
 /*
- * New limit in bytes per second, 0 for none. With TTL_MS > 0 it is a grant: after that time FLOOR bytes per second count
- * (0: none may move) until the next call.
+ * New limit in bytes per second, 0 for none. With TTL_MS > 0 it is a grant: after that time FLOOR bytes per
+ * second count (0: none may move) until the next call.
  */
-void drover_copy_set_rate(DroverCopy *copy, uint64_t bytes_per_second, uint64_t ttl_ms, uint64_t floor_bytes_per_second);
+void drover_copy_set_rate(DroverCopy *copy, uint64_t bytes_per_second, uint64_t ttl_ms,
+                          uint64_t floor_bytes_per_second);
 
 /* What an export looks like. */
 typedef struct {
     uint64_t size_bytes;
-    uint64_t allocated_bytes; /* in pieces of the 64 KiB grid, as the counts above; the size when there are no extents */
+    uint64_t allocated_bytes; /* in pieces of the 64 KiB grid, as the counts above; the size when there are no
+                                 extents */
     bool extents_available;
     bool read_only;
     bool can_multi_conn;
@@ -201,21 +217,24 @@ typedef struct {
 } DroverCopyScan;
 
 /*
- * Asks the whole export for its allocation; reads no data. BUCKET_BYTES 0: the smallest multiple of 32 MiB that gives at
- * most 4096 buckets. Blocks; CANCELLABLE may be NULL, cancelling gives a RETRYABLE error (DRV-COPY-STOPPED).
+ * Asks the whole export for its allocation; reads no data. BUCKET_BYTES 0: the smallest multiple of 32 MiB
+ * that gives at most 4096 buckets. Blocks; CANCELLABLE may be NULL, cancelling gives a RETRYABLE error
+ * (DRV-COPY-STOPPED).
  */
 bool drover_copy_scan(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, GCancellable *cancellable,
                       DroverCopyScan *scan, GError **error);
 void drover_copy_scan_clear(DroverCopyScan *scan);
 
 /* Size and abilities only: as drover_copy_scan, but allocated_bytes is the size and there are no buckets. */
-bool drover_copy_probe(const DroverCopyEndpoint *endpoint, GCancellable *cancellable, DroverCopyScan *scan, GError **error);
+bool drover_copy_probe(const DroverCopyEndpoint *endpoint, GCancellable *cancellable, DroverCopyScan *scan,
+                       GError **error);
 
 /*
- * Reads cells back and compares them with the digests in CELLS (N of them, ascending; only cell, digest and ranges are looked at).
- * What the export calls a hole counts as zeroes without being read. Every cell that differs is told to ON_DIFFERENT with
- * its part of the disk; ON_PROGRESS (or NULL) hears how many cells are compared, about twice a second. Blocks. True when all
- * could be compared, equal or not; *DIFFERENT is how many are not equal.
+ * Reads cells back and compares them with the digests in CELLS (N of them, ascending; only cell, digest and
+ * ranges are looked at). What the export calls a hole counts as zeroes without being read. Every cell that
+ * differs is told to ON_DIFFERENT with its part of the disk; ON_PROGRESS (or NULL) hears how many cells are
+ * compared, about twice a second. Blocks. True when all could be compared, equal or not; *DIFFERENT is how
+ * many are not equal.
  */
 typedef struct {
     DroverDigestAlgorithm digest; /* not NONE */
@@ -226,7 +245,7 @@ typedef struct {
     void (*on_different)(void *data, uint64_t cell, DroverRange range);
     void (*on_progress)(void *data, size_t cells_compared);
 } DroverCopyVerify;
-bool drover_copy_verify(const DroverCopyEndpoint *endpoint, const DroverCopyVerify *verify, GCancellable *cancellable,
-                        uint64_t *different, GError **error);
+bool drover_copy_verify(const DroverCopyEndpoint *endpoint, const DroverCopyVerify *verify,
+                        GCancellable *cancellable, uint64_t *different, GError **error);
 
 #endif

@@ -30,7 +30,8 @@ static bool parse_uri(DroverEndpoint *endpoint, const char *text, GError **error
     const char *scheme = g_uri_get_scheme(uri);
     bool is_unix = strcmp(scheme, "nbd+unix") == 0;
     if (g_str_has_prefix(scheme, "nbds") || strcmp(scheme, "nbd+tls") == 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s: this build speaks plain NBD only; use nbd:// or nbd+unix://", shown);
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "%s: this build speaks plain NBD only; use nbd:// or nbd+unix://", shown);
     if (!is_unix && strcmp(scheme, "nbd") != 0)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "%s: the scheme must be nbd or nbd+unix", shown);
     if (g_uri_get_userinfo(uri) != NULL)
@@ -85,16 +86,18 @@ DroverEndpoint *drover_endpoint_new(const DroverCopyEndpoint *from, GError **err
     g_autofree char *label =
         endpoint->socket_path != NULL
             ? g_strdup_printf("nbd+unix:///%s?socket=%s", endpoint->export_name, endpoint->socket_path)
-            : g_strdup_printf("nbd://%s%s%s:%s/%s", colon, endpoint->host, *colon != '\0' ? "]" : "", endpoint->port,
-                              endpoint->export_name);
+            : g_strdup_printf("nbd://%s%s%s:%s/%s", colon, endpoint->host, *colon != '\0' ? "]" : "",
+                              endpoint->port, endpoint->export_name);
     endpoint->label = drover_redact(label);
     if (from->token != NULL) {
         g_autofree char *base = g_steal_pointer(&endpoint->export_name);
         endpoint->token = g_strdup(from->token);
-        endpoint->export_name = g_strdup_printf("%s@%" G_GUINT64_FORMAT ".%s", base, from->generation, from->token);
+        endpoint->export_name =
+            g_strdup_printf("%s@%" G_GUINT64_FORMAT ".%s", base, from->generation, from->token);
     }
     if (strlen(endpoint->export_name) > 4096) {
-        drover_fail(error, DROVER_ERROR_PERMANENT, "%.80s...: the export's name is too long for NBD", endpoint->label);
+        drover_fail(error, DROVER_ERROR_PERMANENT, "%.80s...: the export's name is too long for NBD",
+                    endpoint->label);
         return NULL;
     }
     return g_steal_pointer(&endpoint);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An NBD address in one form, with the export's full name. Holds the token: print `label` and cleaned texts only. */
+/* An NBD address in one form, with the export's full name. Holds the token: print `label` and cleaned texts
+ * only. */
 #ifndef DROVER_WORKER_COPY_ENDPOINT_H
 #define DROVER_WORKER_COPY_ENDPOINT_H
 

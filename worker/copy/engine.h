@@ -22,8 +22,8 @@
 #include "worker/copy/window.h"
 
 typedef enum {
-    CELL_ACTIVE,   /* being read and written */
-    CELL_WRITTEN,  /* all writes answered, no flush began since */
+    CELL_ACTIVE,  /* being read and written */
+    CELL_WRITTEN, /* all writes answered, no flush began since */
     CELL_FLUSHING,
     CELL_FLUSHED,  /* waits for the checkpointer */
     CELL_REPORTING /* is with it; only the cell's address is kept here */
@@ -32,27 +32,27 @@ typedef enum {
 typedef struct {
     DroverCopyCell out; /* what is reported; ranges point into own_ranges */
     DroverRange *own_ranges;
-    uint64_t offset, end;   /* on the disk */
-    uint64_t total_bytes;   /* of the ranges */
+    uint64_t offset, end; /* on the disk */
+    uint64_t total_bytes; /* of the ranges */
     CellState state;
-    GArray *segments;       /* of DroverSegment */
-    guint segment;          /* next one to issue */
-    uint64_t segment_done;  /* bytes of it that are issued */
-    uint64_t remaining;     /* bytes not yet done */
-    uint64_t reserved;      /* of the limit of unflushed data */
-    uint64_t sent;          /* payload written, as far as answered */
+    GArray *segments;         /* of DroverSegment */
+    guint segment;            /* next one to issue */
+    uint64_t segment_done;    /* bytes of it that are issued */
+    uint64_t remaining;       /* bytes not yet done */
+    uint64_t reserved;        /* of the limit of unflushed data */
+    uint64_t sent;            /* payload written, as far as answered */
     DroverCellDigest *digest; /* until written */
-    bool had_root;          /* written once before: out.digest must come out again */
+    bool had_root;            /* written once before: out.digest must come out again */
     int64_t written_us;
 } Cell;
 
 /* A stretch of one cell on its way: one buffer, or a hole. */
 typedef struct Block {
     struct Block *prev, *next; /* all of the run */
-    Cell *cell;     /* invalid when EPOCH is over */
+    Cell *cell;                /* invalid when EPOCH is over */
     uint64_t epoch;
     uint64_t offset, len;
-    uint8_t *buffer; /* NULL: a hole */
+    uint8_t *buffer;  /* NULL: a hole */
     uint64_t writing; /* bytes of data that were read and are not yet written */
     unsigned pending; /* operations that are not back */
 } Block;
@@ -75,22 +75,22 @@ struct DroverCopy {
     DroverSide *source, *target;
     DroverPool *pool;
     DroverWindow read_window, write_window;
-    bool started;      /* both sides are known and the plan stands */
+    bool started;        /* both sides are known and the plan stands */
     uint64_t begin, end; /* the range, resolved */
     uint64_t next_cell;  /* offset of the next cell to look at; end: none left */
     size_t next_area;
-    GQueue active;     /* of Cell, in the order of the disk, those with the checkpointer included */
-    GList *issuing;    /* first of them that may have segments to issue */
-    uint64_t epoch;    /* rises when the target is voided */
+    GQueue active;  /* of Cell, in the order of the disk, those with the checkpointer included */
+    GList *issuing; /* first of them that may have segments to issue */
+    uint64_t epoch; /* rises when the target is voided */
     Block *blocks;
     uint64_t reading_bytes;
-    uint64_t writing_bytes; /* data read and not yet written */
-    uint64_t unflushed_bytes; /* reserved by cells that are not reported */
-    bool blocked;      /* nothing more can be issued before something is reported */
-    bool exhausted;    /* every cell is in ACTIVE or done */
+    uint64_t writing_bytes;       /* data read and not yet written */
+    uint64_t unflushed_bytes;     /* reserved by cells that are not reported */
+    bool blocked;                 /* nothing more can be issued before something is reported */
+    bool exhausted;               /* every cell is in ACTIVE or done */
     uint64_t read_max, write_max; /* bytes a request, by what the servers take */
-    uint8_t *zeroes;   /* request_bytes of them, for servers that cannot zero */
-    uint64_t block_align; /* both sides' minimum block */
+    uint8_t *zeroes;              /* request_bytes of them, for servers that cannot zero */
+    uint64_t block_align;         /* both sides' minimum block */
 
     /* extents */
     GQueue regions;    /* of Region */
@@ -99,7 +99,7 @@ struct DroverCopy {
     bool extents_failed; /* said so once */
 
     /* flush and report */
-    DroverOp *flush;   /* in flight or queued */
+    DroverOp *flush; /* in flight or queued */
     Checkpointer *checkpointer;
 
     /* numbers */
@@ -107,7 +107,7 @@ struct DroverCopy {
     DroverCopyResult *result;
     DroverLatency read_latency, write_latency;
     uint64_t total_bytes;
-    uint64_t written_bytes;   /* acknowledged payload */
+    uint64_t written_bytes;     /* acknowledged payload */
     int64_t throttled_since_us; /* 0: not now */
     int64_t throttle_wait_us;
     int64_t began_us;
@@ -126,13 +126,17 @@ struct DroverCopy {
 };
 
 /* Ends the run with an error; the first one counts. */
-void engine_fail(DroverCopy *copy, DroverErrorClass error_class, const DroverRange *region, const char *format, ...) G_GNUC_PRINTF(4, 5);
-void engine_log(DroverCopy *copy, DroverLogLevel level, const char *event, const char *format, ...) G_GNUC_PRINTF(4, 5);
+void engine_fail(DroverCopy *copy, DroverErrorClass error_class, const DroverRange *region,
+                 const char *format, ...) G_GNUC_PRINTF(4, 5);
+void engine_log(DroverCopy *copy, DroverLogLevel level, const char *event, const char *format, ...)
+    G_GNUC_PRINTF(4, 5);
 void engine_wake(DroverCopy *copy); /* any thread */
 
 /* plan.c */
-bool engine_plan(DroverCopy *copy, GError **error); /* both sides are known: checks them, resolves the ranges */
-/* The next cell to copy at or after *AT (*AREA a hint that moves along): false when there is none. Moves *AT behind it. */
+bool engine_plan(DroverCopy *copy,
+                 GError **error); /* both sides are known: checks them, resolves the ranges */
+/* The next cell to copy at or after *AT (*AREA a hint that moves along): false when there is none. Moves *AT
+ * behind it. */
 bool engine_next_cell(DroverCopy *copy, uint64_t *at, size_t *area, uint64_t *offset, uint64_t *end);
 Cell *engine_cell_new(DroverCopy *copy, uint64_t offset, uint64_t end);
 void engine_cell_reset(DroverCopy *copy, Cell *cell);
@@ -141,7 +145,8 @@ void engine_cell_free(Cell *cell);
 /* extents.c */
 void engine_extents_ask(DroverCopy *copy, int64_t now_us);
 void engine_extents_answer(DroverCopy *copy, DroverOp *op, int64_t now_us);
-bool engine_extents_known(DroverCopy *copy, uint64_t offset, uint64_t end); /* also forgets what lies before OFFSET */
+bool engine_extents_known(DroverCopy *copy, uint64_t offset,
+                          uint64_t end); /* also forgets what lies before OFFSET */
 void engine_extents_cut(DroverCopy *copy, const DroverRange *range, GArray *segments);
 void engine_extents_clear(DroverCopy *copy);
 
@@ -149,7 +154,7 @@ void engine_extents_clear(DroverCopy *copy);
 void engine_issue(DroverCopy *copy, int64_t now_us);
 void engine_read_done(DroverCopy *copy, DroverOp *op, int64_t now_us);
 void engine_write_done(DroverCopy *copy, DroverOp *op, int64_t now_us); /* zeroes, too */
-void engine_blocks_clear(DroverCopy *copy); /* after the sides are gone */
+void engine_blocks_clear(DroverCopy *copy);                             /* after the sides are gone */
 
 /* commit.c */
 void engine_commit_start(DroverCopy *copy);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Asks the source which parts hold data, ahead of the copy: regions of up to 1 GiB, some at a time, so that slow answers
- * cost one round trip at the beginning and not one for each region.
+ * Asks the source which parts hold data, ahead of the copy: regions of up to 1 GiB, some at a time, so that
+ * slow answers cost one round trip at the beginning and not one for each region.
  */
 #include "worker/copy/engine.h"
 
@@ -25,12 +25,14 @@ static void region_free(gpointer data)
 
 static void ask(DroverCopy *copy, Region *region, int64_t now_us)
 {
-    DroverOp *op = drover_op_new(DROVER_OP_EXTENTS, region->map->known_to, region->map->end - region->map->known_to, NULL, region);
+    DroverOp *op = drover_op_new(DROVER_OP_EXTENTS, region->map->known_to,
+                                 region->map->end - region->map->known_to, NULL, region);
     copy->result->extents_requests++;
     drover_side_submit(copy->source, op, 0, now_us);
 }
 
-/* The next stretch with cells to copy: from the first of them up to the end of the last one in the same GiB. */
+/* The next stretch with cells to copy: from the first of them up to the end of the last one in the same GiB.
+ */
 static bool next_region(DroverCopy *copy, uint64_t *from, uint64_t *to)
 {
     uint64_t at = copy->ask_from, offset, end, limit = 0;
@@ -57,8 +59,8 @@ void engine_extents_ask(DroverCopy *copy, int64_t now_us)
     for (GList *link = copy->regions.head; link != NULL; link = link->next)
         runs += ((Region *)link->data)->map->runs->len;
     uint64_t from = 0, to = 0;
-    while (copy->use_extents && copy->regions.length < REGIONS_AHEAD && runs < RUNS_AHEAD && copy->ask_from < copy->end &&
-           next_region(copy, &from, &to)) {
+    while (copy->use_extents && copy->regions.length < REGIONS_AHEAD && runs < RUNS_AHEAD &&
+           copy->ask_from < copy->end && next_region(copy, &from, &to)) {
         Region *region = g_new0(Region, 1);
         region->map = drover_allocation_new(from, to);
         g_queue_push_tail(&copy->regions, region);
@@ -71,20 +73,23 @@ void engine_extents_answer(DroverCopy *copy, DroverOp *op, int64_t now_us)
     Region *region = op->owner;
     DroverAllocation *map = region->map;
     if (op->lost || op->error == ENOMEM) {
-        /* Ask again; if the next connection has no extents, libnbd refuses the question and it counts as data below. */
+        /* Ask again; if the next connection has no extents, libnbd refuses the question and it counts as data
+         * below. */
         ask(copy, region, now_us);
     } else if (op->error != 0) {
         if (!copy->extents_failed)
-            engine_log(copy, DROVER_LOG_INFO, "copy.extents-error", "%s does not tell the extents at %" G_GUINT64_FORMAT
-                       " (%s): taken as data", drover_side_label(copy->source), op->offset, g_strerror(op->error));
+            engine_log(copy, DROVER_LOG_INFO, "copy.extents-error",
+                       "%s does not tell the extents at %" G_GUINT64_FORMAT " (%s): taken as data",
+                       drover_side_label(copy->source), op->offset, g_strerror(op->error));
         copy->extents_failed = true;
         drover_allocation_append(map, map->end - map->known_to, false);
     } else {
         for (guint i = 0; i < op->runs->len && !drover_allocation_is_complete(map); i++) {
             const DroverRun *run = &g_array_index(op->runs, DroverRun, i);
             if (run->hole && run->length >= DROVER_CELL_BYTES)
-                engine_log(copy, DROVER_LOG_DEBUG, "copy.hole", "%" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT " are a hole",
-                           run->length, map->known_to);
+                engine_log(copy, DROVER_LOG_DEBUG, "copy.hole",
+                           "%" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT " are a hole", run->length,
+                           map->known_to);
             drover_allocation_append(map, run->length, run->hole);
         }
         if (!drover_allocation_is_complete(map))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A histogram of latencies: eight buckets per power of two, so a percentile is right within 10 %. Pure; one thread. */
+/* A histogram of latencies: eight buckets per power of two, so a percentile is right within 10 %. Pure; one
+ * thread. */
 #ifndef DROVER_WORKER_COPY_LATENCY_H
 #define DROVER_WORKER_COPY_LATENCY_H
 

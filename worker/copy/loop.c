@@ -15,7 +15,8 @@
 #define GROWTH_US INT64_C(100000)
 #define WINDOW_FLOOR (UINT64_C(4) << 20)
 
-void engine_fail(DroverCopy *copy, DroverErrorClass error_class, const DroverRange *region, const char *format, ...)
+void engine_fail(DroverCopy *copy, DroverErrorClass error_class, const DroverRange *region,
+                 const char *format, ...)
 {
     if (copy->error != NULL)
         return;
@@ -125,8 +126,8 @@ static void take_answers(DroverCopy *copy, int64_t now_us)
 }
 
 /*
- * Servers work on so many requests of one connection at a time and no more (nbdkit: 16), so a long path whose window asks
- * for more needs more connections. On a short one they would only cost system calls.
+ * Servers work on so many requests of one connection at a time and no more (nbdkit: 16), so a long path whose
+ * window asks for more needs more connections. On a short one they would only cost system calls.
  */
 static void grow_connections(DroverCopy *copy)
 {
@@ -134,7 +135,8 @@ static void grow_connections(DroverCopy *copy)
         DroverSide *side;
         const DroverWindow *window;
         const DroverLatency *latency;
-    } ends[] = {{copy->source, &copy->read_window, &copy->read_latency}, {copy->target, &copy->write_window, &copy->write_latency}};
+    } ends[] = {{copy->source, &copy->read_window, &copy->read_latency},
+                {copy->target, &copy->write_window, &copy->write_latency}};
     for (size_t i = 0; i < G_N_ELEMENTS(ends); i++) {
         uint64_t wanted = ends[i].window->bytes / copy->params.request_bytes;
         if (drover_latency_percentile(ends[i].latency, 5) >= LONG_PATH_US &&
@@ -151,7 +153,8 @@ static DroverStallCause stall_cause(const DroverCopy *copy, int64_t now_us)
         return DROVER_STALL_THROTTLE;
     if (now_us - copy->last_write_us < 2 * TICK_US)
         return DROVER_STALL_NONE;
-    return drover_side_in_flight(copy->target) + drover_side_queued(copy->target) > 0 ? DROVER_STALL_TARGET : DROVER_STALL_SOURCE;
+    return drover_side_in_flight(copy->target) + drover_side_queued(copy->target) > 0 ? DROVER_STALL_TARGET
+                                                                                      : DROVER_STALL_SOURCE;
 }
 
 static void tell_progress(DroverCopy *copy, int64_t now_us)
@@ -169,18 +172,21 @@ static void tell_progress(DroverCopy *copy, int64_t now_us)
     DroverCopyProgress progress = {
         .counts = copy->counts,
         .total_bytes = copy->total_bytes,
-        .rate_bytes_per_second = (uint64_t)((double)(copy->written_bytes - before) * 1e6 / (double)MAX(now_us - since, 1)),
+        .rate_bytes_per_second =
+            (uint64_t)((double)(copy->written_bytes - before) * 1e6 / (double)MAX(now_us - since, 1)),
         .stall_cause = stall_cause(copy, now_us),
         .reconnects = drover_side_reconnects(copy->source) + drover_side_reconnects(copy->target),
     };
     for (const GList *link = copy->active.head; link != NULL; link = link->next)
         progress.in_flight_bytes += ((const Cell *)link->data)->sent;
     for (const GList *link = copy->active.head; link != NULL; link = link->next)
-        progress.pending_bytes += ((const Cell *)link->data)->total_bytes - ((const Cell *)link->data)->remaining;
+        progress.pending_bytes +=
+            ((const Cell *)link->data)->total_bytes - ((const Cell *)link->data)->remaining;
     copy->params.callbacks.on_progress(copy->params.callbacks.data, &progress);
 }
 
-/* Stopping is over when what was sent is reported, or when it no longer can be. A slow source is not waited for. */
+/* Stopping is over when what was sent is reported, or when it no longer can be. A slow source is not waited
+ * for. */
 static bool is_stopped(DroverCopy *copy, int64_t now_us)
 {
     if (!atomic_load(&copy->stop))
@@ -199,10 +205,12 @@ static bool turn(DroverCopy *copy, int64_t now_us)
 {
     if (atomic_load(&copy->cancel) || is_stopped(copy, now_us)) {
         copy->result->cancelled = true;
-        engine_fail(copy, DROVER_ERROR_RETRYABLE, NULL, "DRV-COPY-STOPPED: the copy was stopped before its end");
+        engine_fail(copy, DROVER_ERROR_RETRYABLE, NULL,
+                    "DRV-COPY-STOPPED: the copy was stopped before its end");
         return false;
     }
-    if (!drover_side_tick(copy->source, now_us, &copy->error) || !drover_side_tick(copy->target, now_us, &copy->error) ||
+    if (!drover_side_tick(copy->source, now_us, &copy->error) ||
+        !drover_side_tick(copy->target, now_us, &copy->error) ||
         (!copy->started && !start(copy, now_us, &copy->error)))
         return false;
     if (copy->started) {
@@ -288,7 +296,8 @@ bool engine_run(DroverCopy *copy, GError **error)
     copy->target = make_side(copy, false, start_us);
     drover_window_init(&copy->read_window, WINDOW_FLOOR, copy->params.memory_bytes, start_us);
     drover_window_init(&copy->write_window, WINDOW_FLOOR, copy->params.memory_bytes, start_us);
-    g_autofree struct pollfd *fds = g_new(struct pollfd, 1 + drover_side_max_fds(copy->source) + drover_side_max_fds(copy->target));
+    g_autofree struct pollfd *fds =
+        g_new(struct pollfd, 1 + drover_side_max_fds(copy->source) + drover_side_max_fds(copy->target));
     while (turn(copy, g_get_monotonic_time()))
         poll_once(copy, fds);
 
@@ -296,7 +305,8 @@ bool engine_run(DroverCopy *copy, GError **error)
     engine_commit_stop(copy);
     if (copy->error != NULL && copy->error->code != DROVER_ERROR_FENCED && is_fenced(copy)) {
         g_clear_error(&copy->error);
-        drover_fail(&copy->error, DROVER_ERROR_FENCED, "DRV-FENCED: somebody newer owns %s", drover_side_label(copy->target));
+        drover_fail(&copy->error, DROVER_ERROR_FENCED, "DRV-FENCED: somebody newer owns %s",
+                    drover_side_label(copy->target));
     }
     if (copy->started)
         tell_progress(copy, now_us);

@@ -13,22 +13,27 @@ static bool check_sides(DroverCopy *copy, GError **error)
     uint64_t expected = copy->params.source_size;
     if (expected != 0 && source->size != expected && source->size != round_up(expected, 512))
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-SOURCE-CHANGED: %s has %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT " were expected",
+                           "DRV-SOURCE-CHANGED: %s has %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT
+                           " were expected",
                            drover_side_label(copy->source), source->size, expected);
     if (target->read_only)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-TARGET-READ-ONLY: %s is read-only", drover_side_label(copy->target));
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-TARGET-READ-ONLY: %s is read-only",
+                           drover_side_label(copy->target));
     if (target->size < source->size)
+        return drover_fail(
+            error, DROVER_ERROR_PERMANENT,
+            "DRV-TARGET-TOO-SMALL: %s has %" G_GUINT64_FORMAT " bytes, the source %s has %" G_GUINT64_FORMAT,
+            drover_side_label(copy->target), target->size, drover_side_label(copy->source), source->size);
+    if (copy->begin > source->size ||
+        (copy->params.length != 0 && copy->params.length > source->size - copy->begin))
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-TARGET-TOO-SMALL: %s has %" G_GUINT64_FORMAT " bytes, the source %s has %" G_GUINT64_FORMAT,
-                           drover_side_label(copy->target), target->size, drover_side_label(copy->source), source->size);
-    if (copy->begin > source->size || (copy->params.length != 0 && copy->params.length > source->size - copy->begin))
-        return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-SOURCE-SHORT: %s has %" G_GUINT64_FORMAT " bytes, the range [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
-                           ") lies outside",
+                           "DRV-SOURCE-SHORT: %s has %" G_GUINT64_FORMAT
+                           " bytes, the range [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT ") lies outside",
                            drover_side_label(copy->source), source->size, copy->begin, copy->params.length);
     uint64_t align = MAX(source->min_block, target->min_block);
     if (align > DROVER_LEAF_BYTES)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "A minimum block size of %" G_GUINT64_FORMAT " bytes is not supported", align);
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "A minimum block size of %" G_GUINT64_FORMAT " bytes is not supported", align);
     return true;
 }
 
@@ -41,7 +46,8 @@ bool engine_plan(DroverCopy *copy, GError **error)
     copy->end = copy->params.length != 0 ? copy->begin + copy->params.length : source->size;
     if (copy->end % DROVER_CELL_BYTES != 0 && copy->end < source->size)
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "The range ends at %" G_GUINT64_FORMAT ", neither at a cell's end nor at the disk's (%" G_GUINT64_FORMAT ")",
+                           "The range ends at %" G_GUINT64_FORMAT
+                           ", neither at a cell's end nor at the disk's (%" G_GUINT64_FORMAT ")",
                            copy->end, source->size);
     copy->block_align = MAX(MAX(source->min_block, target->min_block), 1);
     if (copy->areas != NULL) {
@@ -50,10 +56,12 @@ bool engine_plan(DroverCopy *copy, GError **error)
     }
     copy->use_extents = !copy->params.no_extents && source->has_extents;
     if (!copy->params.no_extents && !source->has_extents)
-        engine_log(copy, DROVER_LOG_INFO, "copy.no-extents", "%s does not tell holes (no base:allocation): all of it is read",
+        engine_log(copy, DROVER_LOG_INFO, "copy.no-extents",
+                   "%s does not tell holes (no base:allocation): all of it is read",
                    drover_side_label(copy->source));
     if (!target->can_flush)
-        engine_log(copy, DROVER_LOG_WARNING, "copy.no-flush", "%s offers no flush: its word for a write is all there is",
+        engine_log(copy, DROVER_LOG_WARNING, "copy.no-flush",
+                   "%s offers no flush: its word for a write is all there is",
                    drover_side_label(copy->target));
 
     copy->next_cell = copy->ask_from = copy->begin;
@@ -144,8 +152,8 @@ void engine_cell_reset(DroverCopy *copy, Cell *cell)
     drover_cell_digest_free(cell->digest);
     cell->digest = NULL;
     if (copy->params.digest != DROVER_DIGEST_NONE)
-        cell->digest = drover_cell_digest_new(copy->params.digest, cell->offset, cell->end - cell->offset, cell->own_ranges,
-                                              cell->out.n_ranges);
+        cell->digest = drover_cell_digest_new(copy->params.digest, cell->offset, cell->end - cell->offset,
+                                              cell->own_ranges, cell->out.n_ranges);
 }
 
 void engine_cell_free(Cell *cell)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Buffers of one size under a budget. The last one put back is the next one handed out, so a copy that needs few stays in
- * the cache, and memory that was never needed is never touched. Contents are undefined. One thread.
+ * Buffers of one size under a budget. The last one put back is the next one handed out, so a copy that needs
+ * few stays in the cache, and memory that was never needed is never touched. Contents are undefined. One
+ * thread.
  */
 #ifndef DROVER_WORKER_COPY_POOL_H
 #define DROVER_WORKER_COPY_POOL_H
@@ -12,7 +13,8 @@
 
 typedef struct DroverPool DroverPool;
 
-/* BUDGET / SIZE buffers of SIZE bytes (at least one), aligned to pages. NULL when the system gives no address space. */
+/* BUDGET / SIZE buffers of SIZE bytes (at least one), aligned to pages. NULL when the system gives no address
+ * space. */
 DroverPool *drover_pool_new(size_t size, uint64_t budget);
 void drover_pool_free(DroverPool *pool);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverPool, drover_pool_free)

@@ -16,8 +16,8 @@ typedef struct {
     DroverCopyScan *scan;
     uint64_t asked_to;
     GPtrArray *open; /* of DroverAllocation: regions not finished */
-    bool failed;    /* an answer was an error: no use to ask on */
-    bool probe;     /* nothing is asked */
+    bool failed;     /* an answer was an error: no use to ask on */
+    bool probe;      /* nothing is asked */
 } Scan;
 
 static uint64_t cells_up(uint64_t bytes)
@@ -66,7 +66,9 @@ static void count_region(DroverCopyScan *scan, const DroverAllocation *map)
 
 static void ask(Scan *state, DroverAllocation *map, int64_t now_us)
 {
-    drover_side_submit(state->side, drover_op_new(DROVER_OP_EXTENTS, map->known_to, map->end - map->known_to, NULL, map), 0, now_us);
+    drover_side_submit(state->side,
+                       drover_op_new(DROVER_OP_EXTENTS, map->known_to, map->end - map->known_to, NULL, map),
+                       0, now_us);
 }
 
 static void ask_more(Scan *state, int64_t now_us)
@@ -154,8 +156,8 @@ static bool scan_all(Scan *state, uint64_t bucket_bytes, GCancellable *cancellab
     return ok;
 }
 
-static bool scan_export(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, bool probe, GCancellable *cancellable,
-                        DroverCopyScan *scan, GError **error)
+static bool scan_export(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, bool probe,
+                        GCancellable *cancellable, DroverCopyScan *scan, GError **error)
 {
     DroverEndpoint *parsed = drover_endpoint_new(endpoint, error);
     if (parsed == NULL)
@@ -194,13 +196,14 @@ static bool scan_export(const DroverCopyEndpoint *endpoint, uint64_t bucket_byte
     return true;
 }
 
-bool drover_copy_scan(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, GCancellable *cancellable, DroverCopyScan *scan,
-                      GError **error)
+bool drover_copy_scan(const DroverCopyEndpoint *endpoint, uint64_t bucket_bytes, GCancellable *cancellable,
+                      DroverCopyScan *scan, GError **error)
 {
     return scan_export(endpoint, bucket_bytes, false, cancellable, scan, error);
 }
 
-bool drover_copy_probe(const DroverCopyEndpoint *endpoint, GCancellable *cancellable, DroverCopyScan *scan, GError **error)
+bool drover_copy_probe(const DroverCopyEndpoint *endpoint, GCancellable *cancellable, DroverCopyScan *scan,
+                       GError **error)
 {
     return scan_export(endpoint, 0, true, cancellable, scan, error);
 }

@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* More does not help (nbdkit serves 16 at a time a connection) and would make one connection's loss expensive. */
+/* More does not help (nbdkit serves 16 at a time a connection) and would make one connection's loss
+ * expensive. */
 #define MAX_IN_FLIGHT 64
 #define HANDSHAKE_DEADLINE_US (INT64_C(15) * 1000000)
 #define FOREVER_US INT64_MAX
@@ -114,7 +115,8 @@ static int on_complete(void *user, int *error)
     DroverConn *conn = op->conn;
     DroverSide *side = conn->side;
     op->error = *error;
-    /* Without an answer: stays in flight, so that drover_conn_lost finds it. ESHUTDOWN is an answer, but the server goes. */
+    /* Without an answer: stays in flight, so that drover_conn_lost finds it. ESHUTDOWN is an answer, but the
+     * server goes. */
     if (*error == ENOTCONN)
         return 1;
     if (*error == ESHUTDOWN) {
@@ -131,10 +133,12 @@ static int on_complete(void *user, int *error)
     return 1;
 }
 
-static int on_extents(void *user, const char *context, uint64_t offset, uint32_t *entries, size_t n, int *error)
+static int on_extents(void *user, const char *context, uint64_t offset, uint32_t *entries, size_t n,
+                      int *error)
 {
     DroverOp *op = user;
-    if (*error != 0 || strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 || offset != op->offset || op->runs->len > 0)
+    if (*error != 0 || strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 || offset != op->offset ||
+        op->runs->len > 0)
         return 0;
     for (size_t i = 0; i + 1 < n; i += 2) {
         DroverRun run = {entries[i], (entries[i + 1] & LIBNBD_STATE_ZERO) != 0};
@@ -161,7 +165,8 @@ static int64_t send_op(DroverConn *conn, DroverOp *op)
             g_array_unref(op->runs);
         op->runs = g_array_new(FALSE, FALSE, sizeof(DroverRun));
         return nbd_aio_block_status(conn->nbd, op->len, op->offset,
-                                    (nbd_extent_callback){.callback = on_extents, .user_data = op}, done, op->flags);
+                                    (nbd_extent_callback){.callback = on_extents, .user_data = op}, done,
+                                    op->flags);
     }
     g_assert_not_reached();
 }
@@ -225,9 +230,10 @@ void drover_side_pump(DroverSide *side, int64_t now_us)
     DroverConn *conn;
     while (side->queue.head != NULL && !side->alone && (conn = least_loaded(side)) != NULL) {
         DroverOp *op = side->queue.head;
-        bool alone = g_hash_table_size(side->suspects) > 0 &&
-                     GPOINTER_TO_UINT(g_hash_table_lookup(side->suspects, GSIZE_TO_POINTER(op->offset))) >= 2 &&
-                     op->kind != DROVER_OP_FLUSH && op->kind != DROVER_OP_EXTENTS;
+        bool alone =
+            g_hash_table_size(side->suspects) > 0 &&
+            GPOINTER_TO_UINT(g_hash_table_lookup(side->suspects, GSIZE_TO_POINTER(op->offset))) >= 2 &&
+            op->kind != DROVER_OP_FLUSH && op->kind != DROVER_OP_EXTENTS;
         if (alone && side->in_flight > 0)
             return;
         drover_op_list_remove(&side->queue, op);
@@ -249,7 +255,8 @@ DroverOp *drover_side_take(DroverSide *side)
         op->error = EPROTO;
     if (op->error == 0) {
         side->attempts = 0;
-        if (g_hash_table_size(side->suspects) > 0 && op->kind != DROVER_OP_FLUSH && op->kind != DROVER_OP_EXTENTS)
+        if (g_hash_table_size(side->suspects) > 0 && op->kind != DROVER_OP_FLUSH &&
+            op->kind != DROVER_OP_EXTENTS)
             g_hash_table_remove(side->suspects, GSIZE_TO_POINTER(op->offset));
     }
     return op;
@@ -277,10 +284,11 @@ static bool check_deadline(DroverSide *side, int64_t now_us, GError **error)
     int64_t limit = side->known ? side->config.reconnect_deadline_us : side->config.connect_deadline_us;
     if (now_us - side->trouble_since_us <= limit)
         return true;
-    return drover_fail(error, DROVER_ERROR_RETRYABLE, "%s: cannot %s the %s %s for %" G_GINT64_FORMAT " s: %s",
-                       side->known ? "DRV-COPY-LOST" : "DRV-COPY-CONNECT", side->known ? "get back" : "connect to", side->config.name,
-                       side->endpoint->label, limit / 1000000,
-                       side->last_error != NULL ? side->last_error : "no answer");
+    return drover_fail(error, DROVER_ERROR_RETRYABLE,
+                       "%s: cannot %s the %s %s for %" G_GINT64_FORMAT " s: %s",
+                       side->known ? "DRV-COPY-LOST" : "DRV-COPY-CONNECT",
+                       side->known ? "get back" : "connect to", side->config.name, side->endpoint->label,
+                       limit / 1000000, side->last_error != NULL ? side->last_error : "no answer");
 }
 
 /* The connection to open next: one at a time until the first works. */
@@ -313,7 +321,8 @@ bool drover_side_tick(DroverSide *side, int64_t now_us, GError **error)
     }
     for (DroverConn *conn; now_us >= side->next_attempt_us && (conn = next_to_open(side)) != NULL;) {
         if (side->config.is_fenced != NULL && side->config.is_fenced(side->config.data))
-            return drover_fail(error, DROVER_ERROR_FENCED, "DRV-FENCED: somebody newer owns %s", side->endpoint->label);
+            return drover_fail(error, DROVER_ERROR_FENCED, "DRV-FENCED: somebody newer owns %s",
+                               side->endpoint->label);
         drover_conn_open(conn, now_us);
         if (side->fatal != NULL)
             break;
@@ -357,9 +366,11 @@ static void handle(DroverConn *conn, short revents, int64_t now_us)
         return;
     int rc = 0;
     conn->active_us = now_us;
-    if ((revents & (POLLIN | POLLHUP | POLLERR)) && (nbd_aio_get_direction(conn->nbd) & LIBNBD_AIO_DIRECTION_READ))
+    if ((revents & (POLLIN | POLLHUP | POLLERR)) &&
+        (nbd_aio_get_direction(conn->nbd) & LIBNBD_AIO_DIRECTION_READ))
         rc = nbd_aio_notify_read(conn->nbd);
-    if (rc == 0 && (revents & (POLLOUT | POLLERR)) && (nbd_aio_get_direction(conn->nbd) & LIBNBD_AIO_DIRECTION_WRITE))
+    if (rc == 0 && (revents & (POLLOUT | POLLERR)) &&
+        (nbd_aio_get_direction(conn->nbd) & LIBNBD_AIO_DIRECTION_WRITE))
         rc = nbd_aio_notify_write(conn->nbd);
     if (rc == -1 || nbd_aio_is_dead(conn->nbd) == 1 || nbd_aio_is_closed(conn->nbd) == 1) {
         g_autofree char *text = g_strdup(rc == -1 ? nbd_get_error() : "the server closed the connection");
@@ -381,7 +392,8 @@ void drover_side_handle_fds(DroverSide *side, const struct pollfd *fds, size_t n
 
 void drover_side_grow(DroverSide *side)
 {
-    if (side->known && side->info.can_multi_conn && side->n_wanted < side->n_conns && side->n_ready == side->n_wanted)
+    if (side->known && side->info.can_multi_conn && side->n_wanted < side->n_conns &&
+        side->n_ready == side->n_wanted)
         side->n_start = ++side->n_wanted;
 }
 

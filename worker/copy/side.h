@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One side of a copy: an export and our connections to it. Takes operations, spreads them over the connections, and gives
- * them back answered or lost; connects again by itself, with backoff and jitter, until a deadline. What a loss means is
- * the caller's business. Never blocks (but for name resolution); all calls from one thread; no libnbd handle is ever
- * called from its own callback.
+ * One side of a copy: an export and our connections to it. Takes operations, spreads them over the
+ * connections, and gives them back answered or lost; connects again by itself, with backoff and jitter, until
+ * a deadline. What a loss means is the caller's business. Never blocks (but for name resolution); all calls
+ * from one thread; no libnbd handle is ever called from its own callback.
  */
 #ifndef DROVER_WORKER_COPY_SIDE_H
 #define DROVER_WORKER_COPY_SIDE_H
@@ -37,14 +37,15 @@ typedef struct DroverOp {
     uint32_t flags;  /* of libnbd */
     uint64_t offset; /* bytes */
     uint64_t len;
-    void *data;  /* READ, WRITE: LEN bytes that stay valid until the operation is back */
+    void *data; /* READ, WRITE: LEN bytes that stay valid until the operation is back */
     void *owner;
     unsigned tries; /* how often the submitter sent it before; not touched here */
 
     /* the answer */
-    int error;  /* 0, or an errno value as NBD knows them */
-    bool lost;  /* no answer: the connection broke; whether the server did it is unknown */
-    bool broke_three; /* lost, and it was alone in flight on the last of three connections that broke: do not send it again */
+    int error;        /* 0, or an errno value as NBD knows them */
+    bool lost;        /* no answer: the connection broke; whether the server did it is unknown */
+    bool broke_three; /* lost, and it was alone in flight on the last of three connections that broke: do not
+                         send it again */
     int64_t latency_us;
     GArray *runs; /* EXTENTS: of DroverRun, from OFFSET on; at least one run when ERROR is 0 */
 
@@ -63,17 +64,18 @@ typedef struct {
 } DroverExportInfo;
 
 typedef struct {
-    const char *name; /* "source" or "target", for messages */
+    const char *name;         /* "source" or "target", for messages */
     DroverEndpoint *endpoint; /* taken over */
     bool want_extents;
-    unsigned connections;     /* to begin with, when the server says multi-conn */
-    unsigned max_connections; /* as far as drover_side_grow may go */
+    unsigned connections;          /* to begin with, when the server says multi-conn */
+    unsigned max_connections;      /* as far as drover_side_grow may go */
     int64_t connect_deadline_us;   /* for the first connection */
     int64_t reconnect_deadline_us; /* without any connection */
     int64_t stall_deadline_us;
     int64_t flush_deadline_us;
     bool (*is_fenced)(void *data); /* may be NULL; asked before each connection */
-    void (*log)(void *data, DroverLogLevel level, const char *event, const char *message); /* message is clean */
+    void (*log)(void *data, DroverLogLevel level, const char *event,
+                const char *message); /* message is clean */
     void *data;
 } DroverSideConfig;
 
@@ -92,8 +94,8 @@ void drover_side_pump(DroverSide *side, int64_t now_us);
 DroverOp *drover_side_take(DroverSide *side);
 
 /*
- * Timers: connects, gives up connections that stall. False with the error that ends the copy: a deadline is over, the
- * export changed, fenced.
+ * Timers: connects, gives up connections that stall. False with the error that ends the copy: a deadline is
+ * over, the export changed, fenced.
  */
 bool drover_side_tick(DroverSide *side, int64_t now_us, GError **error);
 /* When drover_side_tick must run next, microseconds from now. */
@@ -107,7 +109,7 @@ void drover_side_handle_fds(DroverSide *side, const struct pollfd *fds, size_t n
 /* One more connection, if max_connections allows and all that are wanted work. */
 void drover_side_grow(DroverSide *side);
 
-bool drover_side_is_up(const DroverSide *side); /* at least one connection works */
+bool drover_side_is_up(const DroverSide *side);                   /* at least one connection works */
 const DroverExportInfo *drover_side_info(const DroverSide *side); /* NULL until the first connection */
 const char *drover_side_label(const DroverSide *side);
 unsigned drover_side_open_connections(const DroverSide *side);
@@ -116,7 +118,8 @@ size_t drover_side_in_flight(const DroverSide *side); /* operations */
 size_t drover_side_queued(const DroverSide *side);
 /* True once after connections were lost since the last call. */
 bool drover_side_take_loss(DroverSide *side);
-/* One connection broke, now close the others, too: what is in flight comes back as lost; new ones are opened at once. */
+/* One connection broke, now close the others, too: what is in flight comes back as lost; new ones are opened
+ * at once. */
 void drover_side_break(DroverSide *side, int64_t now_us);
 /* Everything that is queued and not in flight comes back as lost. */
 void drover_side_drop_queue(DroverSide *side);

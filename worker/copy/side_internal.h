@@ -18,13 +18,13 @@ struct DroverConn {
     DroverSide *side;
     struct nbd_handle *nbd; /* NULL when down */
     DroverConnState state;
-    DroverOpList ops;    /* in flight */
-    unsigned flushes;    /* of them */
-    bool doomed;         /* the server said that it goes */
-    bool retired;        /* given up: the server takes fewer connections than it offers */
-    unsigned failures;   /* attempts in a row that failed while others worked */
+    DroverOpList ops;  /* in flight */
+    unsigned flushes;  /* of them */
+    bool doomed;       /* the server said that it goes */
+    bool retired;      /* given up: the server takes fewer connections than it offers */
+    unsigned failures; /* attempts in a row that failed while others worked */
     int64_t ready_us;
-    int64_t active_us;   /* last sign of life, or when it began to owe us something */
+    int64_t active_us; /* last sign of life, or when it began to owe us something */
 };
 
 struct DroverSide {
@@ -35,22 +35,22 @@ struct DroverSide {
     unsigned n_start;  /* wanted where the server says multi-conn */
     unsigned n_wanted; /* 1 until it does */
     unsigned n_ready;
-    bool known;        /* info is valid */
+    bool known; /* info is valid */
     DroverExportInfo info;
-    DroverOpList queue;     /* to be issued, in order */
-    DroverOpList delayed;   /* waiting for their not_before */
+    DroverOpList queue;   /* to be issued, in order */
+    DroverOpList delayed; /* waiting for their not_before */
     DroverOpList completed;
     size_t in_flight;
-    bool alone;         /* one suspect is in flight and nothing may join it */
+    bool alone;           /* one suspect is in flight and nothing may join it */
     GHashTable *suspects; /* offset of a lost operation -> how often (guint) */
     bool loss;
     unsigned reconnects;
-    unsigned attempts;      /* connections in a row that failed or broke without one answered operation */
+    unsigned attempts; /* connections in a row that failed or broke without one answered operation */
     int64_t next_attempt_us;
     int64_t down_since_us;    /* no connection */
     int64_t trouble_since_us; /* no answer, connections that broke at once included */
-    char *last_error;       /* clean */
-    GError *fatal;          /* found inside event handling, reported by the next tick */
+    char *last_error;         /* clean */
+    GError *fatal;            /* found inside event handling, reported by the next tick */
 };
 
 void drover_op_list_push(DroverOpList *list, DroverOp *op);

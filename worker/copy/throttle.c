@@ -2,7 +2,8 @@
 #include "worker/copy/throttle.h"
 
 #define SECOND_US INT64_C(1000000)
-/* What may be saved up while nothing is sent: long enough to hide the loop's own pauses, short enough to stay smooth. */
+/* What may be saved up while nothing is sent: long enough to hide the loop's own pauses, short enough to stay
+ * smooth. */
 #define BURST_US (SECOND_US / 20)
 
 void drover_throttle_init(DroverThrottle *throttle, uint64_t rate, int64_t now_us)
@@ -40,7 +41,8 @@ static void fill(DroverThrottle *throttle, int64_t now_us)
     throttle->filled_us = MAX(throttle->filled_us, now_us);
 }
 
-void drover_throttle_set(DroverThrottle *throttle, uint64_t rate, int64_t ttl_us, uint64_t floor, int64_t now_us)
+void drover_throttle_set(DroverThrottle *throttle, uint64_t rate, int64_t ttl_us, uint64_t floor,
+                         int64_t now_us)
 {
     pthread_mutex_lock(&throttle->lock);
     fill(throttle, now_us);
@@ -62,7 +64,8 @@ int64_t drover_throttle_take(DroverThrottle *throttle, uint64_t bytes, int64_t n
     else if (throttle->rate == 0)
         wait = SECOND_US;
     else if (throttle->tokens < 0)
-        wait = CLAMP((int64_t)(-throttle->tokens * (double)SECOND_US / (double)throttle->rate) + 1, 1, SECOND_US);
+        wait = CLAMP((int64_t)(-throttle->tokens * (double)SECOND_US / (double)throttle->rate) + 1, 1,
+                     SECOND_US);
     else
         throttle->tokens -= (double)bytes;
     pthread_mutex_unlock(&throttle->lock);

@@ -15,7 +15,12 @@
 static Block *block_new(DroverCopy *copy, Cell *cell, uint64_t offset, uint64_t len, uint8_t *buffer)
 {
     Block *block = g_slice_new(Block);
-    *block = (Block){.next = copy->blocks, .cell = cell, .epoch = copy->epoch, .offset = offset, .len = len, .buffer = buffer};
+    *block = (Block){.next = copy->blocks,
+                     .cell = cell,
+                     .epoch = copy->epoch,
+                     .offset = offset,
+                     .len = len,
+                     .buffer = buffer};
     if (copy->blocks != NULL)
         copy->blocks->prev = block;
     copy->blocks = block;
@@ -49,7 +54,8 @@ static void cell_written(DroverCopy *copy, Cell *cell, int64_t now_us)
     }
     if (cell->had_root && !drover_digest_equal(&root, &cell->out.digest)) {
         engine_fail(copy, DROVER_ERROR_PERMANENT, &(DroverRange){cell->offset, cell->end - cell->offset},
-                    "DRV-SOURCE-CHANGED: %s gave other bytes for cell %" G_GUINT64_FORMAT " when it was read again; somebody writes to it",
+                    "DRV-SOURCE-CHANGED: %s gave other bytes for cell %" G_GUINT64_FORMAT
+                    " when it was read again; somebody writes to it",
                     drover_side_label(copy->source), cell->out.cell);
         return;
     }
@@ -85,7 +91,8 @@ static bool try_again(DroverSide *side, DroverOp *op, int64_t now_us)
         return true;
     }
     /* nbdkit and others send EINVAL for whatever NBD has no number for, so it says little. */
-    if (op->error == ENOSPC || op->error == EPERM || op->error == EOVERFLOW || op->error == ENOTSUP || ++op->tries >= MAX_TRIES)
+    if (op->error == ENOSPC || op->error == EPERM || op->error == EOVERFLOW || op->error == ENOTSUP ||
+        ++op->tries >= MAX_TRIES)
         return false;
     drover_side_submit(side, op, RETRY_US << op->tries, now_us);
     return true;
@@ -93,17 +100,21 @@ static bool try_again(DroverSide *side, DroverOp *op, int64_t now_us)
 
 /* ---- writing ---- */
 
-static void submit_write(DroverCopy *copy, Block *block, uint64_t offset, const uint8_t *data, uint64_t len, int64_t now_us)
+static void submit_write(DroverCopy *copy, Block *block, uint64_t offset, const uint8_t *data, uint64_t len,
+                         int64_t now_us)
 {
     for (uint64_t done = 0, step; done < len; done += step) {
         step = MIN(len - done, copy->write_max);
         block->pending++;
-        drover_side_submit(copy->target, drover_op_new(DROVER_OP_WRITE, offset + done, step, (void *)(data + done), block), 0, now_us);
+        drover_side_submit(copy->target,
+                           drover_op_new(DROVER_OP_WRITE, offset + done, step, (void *)(data + done), block),
+                           0, now_us);
     }
 }
 
 /* For servers that cannot zero: the same few zeroes again and again. */
-static void submit_written_zeroes(DroverCopy *copy, Block *block, uint64_t offset, uint64_t len, int64_t now_us)
+static void submit_written_zeroes(DroverCopy *copy, Block *block, uint64_t offset, uint64_t len,
+                                  int64_t now_us)
 {
     for (uint64_t done = 0, step; done < len; done += step) {
         step = MIN(len - done, copy->write_max);
@@ -173,18 +184,22 @@ static void write_failed(DroverCopy *copy, const DroverOp *op)
     const char *label = drover_side_label(copy->target);
     if (op->lost)
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
-                    "DRV-TARGET-WRITE: %s: %s [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT ") broke the connection three times", label, what,
-                    op->offset, op->len);
+                    "DRV-TARGET-WRITE: %s: %s [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
+                    ") broke the connection three times",
+                    label, what, op->offset, op->len);
     else if (op->error == ENOSPC)
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
-                    "DRV-TARGET-NO-SPACE: %s has no space left at [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT "); give its storage more room",
+                    "DRV-TARGET-NO-SPACE: %s has no space left at [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
+                    "); give its storage more room",
                     label, op->offset, op->len);
     else if (op->error == EPERM)
-        engine_fail(copy, DROVER_ERROR_PERMANENT, &region, "DRV-TARGET-READ-ONLY: %s does not allow %s", label, what);
+        engine_fail(copy, DROVER_ERROR_PERMANENT, &region, "DRV-TARGET-READ-ONLY: %s does not allow %s",
+                    label, what);
     else
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
-                    "DRV-TARGET-WRITE: %s: %s [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT ") failed %u times: %s", label, what, op->offset,
-                    op->len, op->tries + 1, g_strerror(op->error));
+                    "DRV-TARGET-WRITE: %s: %s [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
+                    ") failed %u times: %s",
+                    label, what, op->offset, op->len, op->tries + 1, g_strerror(op->error));
 }
 
 /* Zeroing in a way that the server does not know after all: another way. True when that took care of OP. */
@@ -259,12 +274,15 @@ static void read_failed(DroverCopy *copy, const DroverOp *op)
     DroverRange region = {op->offset, op->len};
     if (op->lost)
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
-                    "DRV-SOURCE-READ: %s: reading [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT ") broke the connection three times",
+                    "DRV-SOURCE-READ: %s: reading [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
+                    ") broke the connection three times",
                     drover_side_label(copy->source), op->offset, op->len);
     else
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
-                    "DRV-SOURCE-READ: %s: reading [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT ") failed %u times: %s",
-                    drover_side_label(copy->source), op->offset, op->len, op->tries + 1, g_strerror(op->error));
+                    "DRV-SOURCE-READ: %s: reading [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
+                    ") failed %u times: %s",
+                    drover_side_label(copy->source), op->offset, op->len, op->tries + 1,
+                    g_strerror(op->error));
 }
 
 void engine_read_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
@@ -367,9 +385,10 @@ static bool issue_data(DroverCopy *copy, Cell *cell, const DroverSegment *segmen
         copy->blocked = true;
         return false;
     }
-    /* Reads have their window. What waits for the target beyond its own window slows them down, too: more buffers in
-     * use than the two paths need would only fall out of the cache. */
-    uint64_t backlog = copy->writing_bytes > copy->write_window.bytes ? copy->writing_bytes - copy->write_window.bytes : 0;
+    /* Reads have their window. What waits for the target beyond its own window slows them down, too: more
+     * buffers in use than the two paths need would only fall out of the cache. */
+    uint64_t backlog =
+        copy->writing_bytes > copy->write_window.bytes ? copy->writing_bytes - copy->write_window.bytes : 0;
     if (copy->reading_bytes + backlog > 0 && copy->reading_bytes + backlog + len > copy->read_window.bytes)
         return false;
     if (drover_pool_in_use(copy->pool) == drover_pool_count(copy->pool))
@@ -386,7 +405,9 @@ static bool issue_data(DroverCopy *copy, Cell *cell, const DroverSegment *segmen
     for (uint64_t done = 0, step; done < len; done += step) {
         step = MIN(len - done, copy->read_max);
         block->pending++;
-        drover_side_submit(copy->source, drover_op_new(DROVER_OP_READ, offset + done, step, block->buffer + done, block), 0, now_us);
+        drover_side_submit(copy->source,
+                           drover_op_new(DROVER_OP_READ, offset + done, step, block->buffer + done, block), 0,
+                           now_us);
     }
     return true;
 }
@@ -398,7 +419,8 @@ void engine_issue(DroverCopy *copy, int64_t now_us)
     if (atomic_load(&copy->stop))
         return;
     Cell *cell;
-    while (copy->error == NULL && drover_side_queued(copy->target) < MAX_TARGET_QUEUE && (cell = cell_to_issue(copy)) != NULL) {
+    while (copy->error == NULL && drover_side_queued(copy->target) < MAX_TARGET_QUEUE &&
+           (cell = cell_to_issue(copy)) != NULL) {
         const DroverSegment *segment = &g_array_index(cell->segments, DroverSegment, cell->segment);
         if (segment->hole)
             issue_hole(copy, cell, segment, now_us);

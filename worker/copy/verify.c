@@ -34,7 +34,7 @@ typedef struct {
     const DroverCopyVerify *verify;
     DroverSide *side;
     DroverPool *pool;
-    GQueue open;   /* of Back */
+    GQueue open; /* of Back */
     GPtrArray *pieces;
     size_t next, compared;
     uint64_t different;
@@ -59,7 +59,8 @@ static void compare(Verifier *v, Back *back)
     g_assert(complete);
     if (!drover_digest_equal(&root, &back->want->digest)) {
         v->different++;
-        v->verify->on_different(v->verify->data, back->want->cell, (DroverRange){back->offset, back->end - back->offset});
+        v->verify->on_different(v->verify->data, back->want->cell,
+                                (DroverRange){back->offset, back->end - back->offset});
     }
     v->compared++;
     g_queue_remove(&v->open, back);
@@ -87,7 +88,8 @@ static void cut(Back *back)
 static void ask(Verifier *v, Back *back, int64_t now_us)
 {
     uint64_t from = back->map->known_to;
-    drover_side_submit(v->side, drover_op_new(DROVER_OP_EXTENTS, from, back->map->end - from, NULL, back), 0, now_us);
+    drover_side_submit(v->side, drover_op_new(DROVER_OP_EXTENTS, from, back->map->end - from, NULL, back), 0,
+                       now_us);
 }
 
 static void open_cells(Verifier *v, int64_t now_us)
@@ -98,7 +100,8 @@ static void open_cells(Verifier *v, int64_t now_us)
         back->want = want;
         back->offset = want->cell * DROVER_CELL_BYTES;
         back->end = MIN(back->offset + DROVER_CELL_BYTES, v->verify->size_bytes);
-        back->digest = drover_cell_digest_new(v->verify->digest, back->offset, back->end - back->offset, want->ranges, want->n_ranges);
+        back->digest = drover_cell_digest_new(v->verify->digest, back->offset, back->end - back->offset,
+                                              want->ranges, want->n_ranges);
         g_queue_push_tail(&v->open, back);
         if (v->use_extents) {
             back->map = drover_allocation_new(back->offset, back->end);
@@ -109,7 +112,8 @@ static void open_cells(Verifier *v, int64_t now_us)
     }
 }
 
-static void read_piece(Verifier *v, Back *back, uint64_t offset, uint64_t len, uint8_t *buffer, int64_t now_us)
+static void read_piece(Verifier *v, Back *back, uint64_t offset, uint64_t len, uint8_t *buffer,
+                       int64_t now_us)
 {
     Piece *piece = g_new(Piece, 1);
     *piece = (Piece){back, offset, len, buffer, 0};
@@ -117,11 +121,13 @@ static void read_piece(Verifier *v, Back *back, uint64_t offset, uint64_t len, u
     for (uint64_t done = 0, step; done < len; done += step) {
         step = MIN(len - done, v->request);
         piece->pending++;
-        drover_side_submit(v->side, drover_op_new(DROVER_OP_READ, offset + done, step, buffer + done, piece), 0, now_us);
+        drover_side_submit(v->side, drover_op_new(DROVER_OP_READ, offset + done, step, buffer + done, piece),
+                           0, now_us);
     }
 }
 
-/* Issues what the cell BACK still needs; false when buffers are out. Frees BACK when nothing is left of it. */
+/* Issues what the cell BACK still needs; false when buffers are out. Frees BACK when nothing is left of it.
+ */
 static bool issue_cell(Verifier *v, Back *back, int64_t now_us)
 {
     while (back->segment < back->segments->len) {
@@ -199,8 +205,10 @@ static bool read_answer(Verifier *v, DroverOp *op, int64_t now_us, GError **erro
     }
     bool ok = !op->lost && op->error == 0;
     if (!ok)
-        drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-TARGET-READ: reading back [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
-                    ") of %s failed: %s", op->offset, op->len, drover_side_label(v->side),
+        drover_fail(error, DROVER_ERROR_PERMANENT,
+                    "DRV-TARGET-READ: reading back [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
+                    ") of %s failed: %s",
+                    op->offset, op->len, drover_side_label(v->side),
                     op->lost ? "it broke the connection three times" : g_strerror(op->error));
     drover_op_free(op);
     if (ok && --piece->pending == 0)
@@ -226,7 +234,8 @@ static bool begin(Verifier *v, GError **error)
     const DroverExportInfo *info = drover_side_info(v->side);
     if (info->size < v->verify->size_bytes)
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-TARGET-TOO-SMALL: %s has %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT " are to be compared",
+                           "DRV-TARGET-TOO-SMALL: %s has %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT
+                           " are to be compared",
                            drover_side_label(v->side), info->size, v->verify->size_bytes);
     v->use_extents = info->has_extents;
     uint64_t align = MAX(info->min_block, 1);
@@ -281,8 +290,8 @@ static void log_line(void *data, DroverLogLevel level, const char *event, const 
     DROVER_LOG(level, event, message);
 }
 
-bool drover_copy_verify(const DroverCopyEndpoint *endpoint, const DroverCopyVerify *verify, GCancellable *cancellable,
-                        uint64_t *different, GError **error)
+bool drover_copy_verify(const DroverCopyEndpoint *endpoint, const DroverCopyVerify *verify,
+                        GCancellable *cancellable, uint64_t *different, GError **error)
 {
     g_assert(verify->digest == DROVER_DIGEST_XXH3 || verify->digest == DROVER_DIGEST_SHA256);
     DroverEndpoint *parsed = drover_endpoint_new(endpoint, error);

@@ -31,8 +31,8 @@ static char *format_cell(const DroverCopyCell *cell)
         g_string_append_printf(line, "%02x", cell->digest.bytes[i]);
     if (cell->digest.len == 0)
         g_string_append_c(line, '-');
-    g_string_append_printf(line, " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT "\n", cell->data_bytes,
-                           cell->zero_found_bytes, cell->skipped_bytes);
+    g_string_append_printf(line, " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT "\n",
+                           cell->data_bytes, cell->zero_found_bytes, cell->skipped_bytes);
     return g_string_free(line, FALSE);
 }
 
@@ -59,8 +59,8 @@ static bool parse_cell(const char *line, size_t digest_len, uint64_t n_cells, Dr
     *cell = (DroverCopyCell){0};
     uint64_t *const numbers[] = {&cell->data_bytes, &cell->zero_found_bytes, &cell->skipped_bytes};
     if (g_strv_length(words) != 6 || strcmp(words[0], "cell") != 0 ||
-        !g_ascii_string_to_unsigned(words[1], 10, 0, G_MAXUINT64, &cell->cell, NULL) || cell->cell >= n_cells ||
-        !parse_digest(words[2], digest_len, &cell->digest))
+        !g_ascii_string_to_unsigned(words[1], 10, 0, G_MAXUINT64, &cell->cell, NULL) ||
+        cell->cell >= n_cells || !parse_digest(words[2], digest_len, &cell->digest))
         return false;
     for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
         if (!g_ascii_string_to_unsigned(words[3 + i], 10, 0, DROVER_CELL_BYTES, numbers[i], NULL))
@@ -69,7 +69,8 @@ static bool parse_cell(const char *line, size_t digest_len, uint64_t n_cells, Dr
 }
 
 /* TEXT up to its last newline; *KEPT is how many bytes of it count. */
-static bool parse(DroverCells *cells, char *text, const char *header, size_t digest_len, uint64_t n_cells, size_t *kept, GError **error)
+static bool parse(DroverCells *cells, char *text, const char *header, size_t digest_len, uint64_t n_cells,
+                  size_t *kept, GError **error)
 {
     char *end = strrchr(text, '\n');
     if (end == NULL) {
@@ -80,19 +81,23 @@ static bool parse(DroverCells *cells, char *text, const char *header, size_t dig
     *end = '\0';
     g_auto(GStrv) lines = g_strsplit(text, "\n", 0);
     if (!g_str_has_prefix(lines[0], "drover-copy 1 "))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s is no file of drover-copy --resume; it is left alone", cells->path);
-    if (strcmp(lines[0], header) != 0)
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-COPY-RESUME: %s belongs to another copy: it says\n  %s\nand this copy is\n  %s\n"
-                           "Remove the file to begin anew",
-                           cells->path, lines[0], header);
+                           "%s is no file of drover-copy --resume; it is left alone", cells->path);
+    if (strcmp(lines[0], header) != 0)
+        return drover_fail(
+            error, DROVER_ERROR_PERMANENT,
+            "DRV-COPY-RESUME: %s belongs to another copy: it says\n  %s\nand this copy is\n  %s\n"
+            "Remove the file to begin anew",
+            cells->path, lines[0], header);
     for (char **line = lines + 1; *line != NULL; line++) {
         DroverCopyCell cell;
         if (!parse_cell(*line, digest_len, n_cells, &cell))
-            return drover_fail(error, DROVER_ERROR_PERMANENT, "%s: line %zu is damaged; remove the file to begin anew", cells->path,
+            return drover_fail(error, DROVER_ERROR_PERMANENT,
+                               "%s: line %zu is damaged; remove the file to begin anew", cells->path,
                                (size_t)(line - lines) + 1);
         if (cell.cell / 8 < cells->done->len && cells->done->data[cell.cell / 8] >> (cell.cell % 8) & 1)
-            return drover_fail(error, DROVER_ERROR_PERMANENT, "%s: line %zu repeats a cell; remove the file to begin anew", cells->path,
+            return drover_fail(error, DROVER_ERROR_PERMANENT,
+                               "%s: line %zu repeats a cell; remove the file to begin anew", cells->path,
                                (size_t)(line - lines) + 1);
         put_cell(cells, &cell);
     }
@@ -106,12 +111,14 @@ static bool write_all(DroverCells *cells, const char *text, size_t len, GError *
         if (n == -1 && errno == EINTR)
             continue;
         if (n <= 0)
-            return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be written: %s", cells->path, g_strerror(errno));
+            return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be written: %s", cells->path,
+                               g_strerror(errno));
         text += n;
         len -= (size_t)n;
     }
     if (fdatasync(cells->fd) == -1)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be synced: %s", cells->path, g_strerror(errno));
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be synced: %s", cells->path,
+                           g_strerror(errno));
     return true;
 }
 
@@ -122,27 +129,31 @@ static bool load(DroverCells *cells, const char *header, size_t digest_len, uint
     gsize len = 0;
     cells->fd = open(cells->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (cells->fd == -1)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be opened: %s", cells->path, g_strerror(errno));
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be opened: %s", cells->path,
+                           g_strerror(errno));
     off_t size = lseek(cells->fd, 0, SEEK_END);
     if (size > (off_t)MAX_FILE)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s is too large for a file of --resume", cells->path);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s is too large for a file of --resume",
+                           cells->path);
     if (!g_file_get_contents(cells->path, &text, &len, &cause))
         return drover_fail(error, DROVER_ERROR_PERMANENT, "%s", cause->message);
     if (strlen(text) != len)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s is no file of drover-copy --resume; it is left alone", cells->path);
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "%s is no file of drover-copy --resume; it is left alone", cells->path);
     size_t kept = 0;
     if (!parse(cells, text, header, digest_len, n_cells, &kept, error))
         return false;
     if (ftruncate(cells->fd, (off_t)kept) == -1 || lseek(cells->fd, 0, SEEK_END) == -1)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be written: %s", cells->path, g_strerror(errno));
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be written: %s", cells->path,
+                           g_strerror(errno));
     if (kept > 0)
         return true;
     g_autofree char *line = g_strconcat(header, "\n", NULL);
     return write_all(cells, line, strlen(line), error);
 }
 
-DroverCells *drover_cells_open(const char *path, DroverDigestAlgorithm digest, uint64_t source_bytes, const char *source,
-                               const char *target, GError **error)
+DroverCells *drover_cells_open(const char *path, DroverDigestAlgorithm digest, uint64_t source_bytes,
+                               const char *source, const char *target, GError **error)
 {
     g_autoptr(DroverCells) cells = g_new0(DroverCells, 1);
     cells->fd = -1;
@@ -151,8 +162,10 @@ DroverCells *drover_cells_open(const char *path, DroverDigestAlgorithm digest, u
     if (path == NULL)
         return g_steal_pointer(&cells);
     cells->path = g_strdup(path);
-    g_autofree char *from = g_uri_escape_string(source, "/:?=[]@", FALSE), *to = g_uri_escape_string(target, "/:?=[]@", FALSE);
-    g_autofree char *header = g_strdup_printf("drover-copy 1 %s %" G_GUINT64_FORMAT " %s %s", drover_digest_name(digest), source_bytes, from, to);
+    g_autofree char *from = g_uri_escape_string(source, "/:?=[]@", FALSE),
+                    *to = g_uri_escape_string(target, "/:?=[]@", FALSE);
+    g_autofree char *header = g_strdup_printf("drover-copy 1 %s %" G_GUINT64_FORMAT " %s %s",
+                                              drover_digest_name(digest), source_bytes, from, to);
     uint64_t n_cells = (source_bytes + DROVER_CELL_BYTES - 1) / DROVER_CELL_BYTES;
     if (!load(cells, header, drover_digest_len(digest), n_cells, error))
         return NULL;

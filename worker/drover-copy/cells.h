@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file of --resume: which cells are done, with their digests. Text, one line a record, each synced before the next cell
- * counts; a torn last line is dropped. The header names source and target, and another pair is refused.
+ * The file of --resume: which cells are done, with their digests. Text, one line a record, each synced before
+ * the next cell counts; a torn last line is dropped. The header names source and target, and another pair is
+ * refused.
  *
  *   drover-copy 1 <digest> <source bytes> <source identity, escaped> <target identity, escaped>
  *   cell <index> <digest in hex or -> <data bytes> <zero bytes> <skipped bytes>
@@ -12,15 +13,16 @@
 #include "worker/copy/copy.h"
 
 typedef struct {
-    GArray *cells;    /* of DroverCopyCell, in the order of completion; ranges are copies (the file has none) */
+    GArray *cells; /* of DroverCopyCell, in the order of completion; ranges are copies (the file has none) */
     GByteArray *done; /* bit i (LSB first): cell i is in it */
     int fd;           /* -1: kept in memory only */
     char *path;
 } DroverCells;
 
-/* PATH NULL: memory only. Opens, or begins when there is none yet. Errors: another pair, not such a file, not writable. */
-DroverCells *drover_cells_open(const char *path, DroverDigestAlgorithm digest, uint64_t source_bytes, const char *source,
-                               const char *target, GError **error);
+/* PATH NULL: memory only. Opens, or begins when there is none yet. Errors: another pair, not such a file, not
+ * writable. */
+DroverCells *drover_cells_open(const char *path, DroverDigestAlgorithm digest, uint64_t source_bytes,
+                               const char *source, const char *target, GError **error);
 /* Adds CELLS and makes them durable. Thread-safe against nothing: one caller. */
 bool drover_cells_add(DroverCells *cells, const DroverCopyCell *added, size_t n, GError **error);
 /* Ascending by index. */

@@ -43,7 +43,8 @@ static bool is_uri(const char *text)
     return g_str_has_prefix(text, "nbd:") || g_str_has_prefix(text, "nbd+") || g_str_has_prefix(text, "nbds");
 }
 
-static bool open_end(End *end, const char *where, const char *format, bool writable, unsigned connections, GError **error)
+static bool open_end(End *end, const char *where, const char *format, bool writable, unsigned connections,
+                     GError **error)
 {
     end->label = drover_redact(where);
     if (is_uri(where)) {
@@ -60,9 +61,10 @@ static bool open_end(End *end, const char *where, const char *format, bool writa
     if (real == NULL || stat(real, &st) == -1)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "%s went away", where);
     /* A source is the same as long as nobody wrote to it; a target changes while we write. */
-    end->identity = writable ? g_strdup_printf("file:%s:%llu", real, (unsigned long long)st.st_ino)
-                             : g_strdup_printf("file:%s:%llu:%lld:%lld.%09ld", real, (unsigned long long)st.st_ino,
-                                               (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    end->identity =
+        writable ? g_strdup_printf("file:%s:%llu", real, (unsigned long long)st.st_ino)
+                 : g_strdup_printf("file:%s:%llu:%lld:%lld.%09ld", real, (unsigned long long)st.st_ino,
+                                   (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
     return true;
 }
 
@@ -74,14 +76,17 @@ static bool read_token(Run *run, GError **error)
     g_autofree char *text = NULL;
     g_autoptr(GError) cause = NULL;
     if (!g_file_get_contents(path, &text, NULL, &cause))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "The token file cannot be read: %s", cause->message);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "The token file cannot be read: %s",
+                           cause->message);
     g_strstrip(text);
     char *dot = strchr(text, '.');
     guint64 generation = 0;
     if (dot != NULL)
         *dot = '\0';
-    if (dot == NULL || dot[1] == '\0' || !g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT64, &generation, NULL))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "The token file %s must hold one line \"<generation>.<token>\"", path);
+    if (dot == NULL || dot[1] == '\0' ||
+        !g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT64, &generation, NULL))
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "The token file %s must hold one line \"<generation>.<token>\"", path);
     run->token = g_strdup(dot + 1);
     run->target.endpoint.generation = generation;
     run->target.endpoint.token = run->token;
@@ -134,10 +139,13 @@ static bool open_ends(Run *run, GError **error)
     }
     if (file_target) {
         struct stat a, b;
-        if (stat(job->source, &a) == 0 && stat(job->target, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-            return drover_fail(error, DROVER_ERROR_PERMANENT, "%s and %s are one file", job->source, job->target);
+        if (stat(job->source, &a) == 0 && stat(job->target, &b) == 0 && a.st_dev == b.st_dev &&
+            a.st_ino == b.st_ino)
+            return drover_fail(error, DROVER_ERROR_PERMANENT, "%s and %s are one file", job->source,
+                               job->target);
     }
-    return open_end(&run->target, job->target, job->target_format, true, connections, error) && read_token(run, error);
+    return open_end(&run->target, job->target, job->target_format, true, connections, error) &&
+           read_token(run, error);
 }
 
 static bool open_cells(Run *run, GError **error)
@@ -154,8 +162,8 @@ static bool open_cells(Run *run, GError **error)
         job->params.target_is_zero = job->params.target_is_zero && !begun;
         job->params.source_size = size;
     }
-    run->cells = drover_cells_open(*job->resume_file != '\0' ? job->resume_file : NULL, job->params.digest, size, run->source.identity,
-                                   run->target.identity, error);
+    run->cells = drover_cells_open(*job->resume_file != '\0' ? job->resume_file : NULL, job->params.digest,
+                                   size, run->source.identity, run->target.identity, error);
     if (run->cells == NULL)
         return false;
     for (guint i = 0; i < run->cells->cells->len; i++) {
@@ -179,7 +187,8 @@ static bool copy(Run *run, DroverCopyResult *result, GError **error)
     }
     job->params.source = run->source.endpoint;
     job->params.target = run->target.endpoint;
-    job->params.callbacks = (DroverCopyCallbacks){.data = run, .on_cells_done = cells_done, .on_progress = progressed};
+    job->params.callbacks =
+        (DroverCopyCallbacks){.data = run, .on_cells_done = cells_done, .on_progress = progressed};
     run->copy = drover_copy_new(&job->params, error);
     if (run->copy == NULL)
         return false;
@@ -196,8 +205,8 @@ static void differs(void *data, uint64_t cell, DroverRange range)
 {
     Run *run = data;
     g_array_append_val(run->different, range);
-    drover_error("copy.different", "A cell at the target is not what was read from the source", F_U("cell", cell),
-                 F_U("offset", range.offset), F_U("length", range.length));
+    drover_error("copy.different", "A cell at the target is not what was read from the source",
+                 F_U("cell", cell), F_U("offset", range.offset), F_U("length", range.length));
 }
 
 static bool verify(Run *run, const DroverCopyResult *result, GError **error)
@@ -222,7 +231,8 @@ static void sum_up(const Run *run, DroverReport *report)
         return;
     g_autoptr(GByteArray) roots = g_byte_array_new();
     for (guint i = 0; i < run->cells->cells->len; i++)
-        g_byte_array_append(roots, g_array_index(run->cells->cells, DroverCopyCell, i).digest.bytes, (guint)len);
+        g_byte_array_append(roots, g_array_index(run->cells->cells, DroverCopyCell, i).digest.bytes,
+                            (guint)len);
     DroverDigest digest;
     drover_digest_bytes(run->job->params.digest, roots->data, roots->len, &digest);
     for (size_t i = 0; i < len; i++)
@@ -235,12 +245,15 @@ static DroverExit exit_code(const Run *run, const DroverCopyResult *result, cons
         return run->different->len > 0 ? DROVER_EXIT_DIFFERENT : DROVER_EXIT_OK;
     if (result->cancelled)
         return DROVER_EXIT_STOPPED;
-    return drover_error_class(error) == DROVER_ERROR_RETRYABLE ? DROVER_EXIT_RETRYABLE : DROVER_EXIT_PERMANENT;
+    return drover_error_class(error) == DROVER_ERROR_RETRYABLE ? DROVER_EXIT_RETRYABLE
+                                                               : DROVER_EXIT_PERMANENT;
 }
 
 DroverExit drover_job_run(DroverJob *job)
 {
-    Run run = {.job = job, .cancellable = g_cancellable_new(), .different = g_array_new(FALSE, FALSE, sizeof(DroverRange))};
+    Run run = {.job = job,
+               .cancellable = g_cancellable_new(),
+               .different = g_array_new(FALSE, FALSE, sizeof(DroverRange))};
     DroverCopyResult result = {0};
     g_autoptr(GError) error = NULL;
     bool ok = open_ends(&run, &error) && open_cells(&run, &error);
@@ -251,14 +264,21 @@ DroverExit drover_job_run(DroverJob *job)
         drover_cells_sort(run.cells);
         verified = job->verify && verify(&run, &result, &error);
     }
-    DroverReport report = {.source = job->source, .target = job->target, .digest = job->params.digest, .result = &result,
-                           .error = error, .cells_before = before, .verified = verified, .different = run.different};
+    DroverReport report = {.source = job->source,
+                           .target = job->target,
+                           .digest = job->params.digest,
+                           .result = &result,
+                           .error = error,
+                           .cells_before = before,
+                           .verified = verified,
+                           .different = run.different};
     report.source = run.source.label != NULL ? run.source.label : "";
     report.target = run.target.label != NULL ? run.target.label : "";
     sum_up(&run, &report);
     DroverExit code = exit_code(&run, &result, error);
     if (error != NULL)
-        drover_error("copy.failed", error->message, F_S("class", drover_error_class_name(drover_error_class(error))));
+        drover_error("copy.failed", error->message,
+                     F_S("class", drover_error_class_name(drover_error_class(error))));
     g_autoptr(GError) report_error = NULL;
     if (*job->report_file != '\0' && !drover_report_write(job->report_file, &report, &report_error)) {
         drover_error("report.failed", report_error->message);

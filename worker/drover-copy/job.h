@@ -7,12 +7,12 @@
 #include "worker/drover-copy/report.h"
 
 typedef struct {
-    const char *source, *target; /* NBD URIs or paths */
+    const char *source, *target;               /* NBD URIs or paths */
     const char *source_format, *target_format; /* of files */
-    const char *token_file;  /* "<generation>.<token>" for the target's export; "": none */
-    const char *resume_file; /* "": none */
-    const char *report_file; /* "": none; "-": standard output */
-    const char *ranges_file; /* "": the whole disk */
+    const char *token_file;                    /* "<generation>.<token>" for the target's export; "": none */
+    const char *resume_file;                   /* "": none */
+    const char *report_file;                   /* "": none; "-": standard output */
+    const char *ranges_file;                   /* "": the whole disk */
     DroverCopyParams params; /* endpoints, done cells and callbacks are filled in by the job */
     bool verify;
     DroverShow show;

@@ -12,38 +12,53 @@ static const DroverOption options[] = {
      "Connections to each side, where it allows several; 0: 4, up to 16 when latency asks for more", 0},
     {"", "memory", DROVER_OPTION_SIZE, "64M", "SIZE", "Buffers", 0},
     {"", "request-size", DROVER_OPTION_SIZE, "256K", "SIZE", "Bytes a request, at most 2M", 0},
-    {"", "digest", DROVER_OPTION_STRING, "none", "none|xxh3|sha256", "Hash what is read, a root for each 32 MiB", 0},
-    {"", "verify", DROVER_OPTION_BOOL, NULL, NULL, "Read the target back and compare (implies --digest=xxh3)", 0},
+    {"", "digest", DROVER_OPTION_STRING, "none", "none|xxh3|sha256",
+     "Hash what is read, a root for each 32 MiB", 0},
+    {"", "verify", DROVER_OPTION_BOOL, NULL, NULL, "Read the target back and compare (implies --digest=xxh3)",
+     0},
     {"", "rate", DROVER_OPTION_SIZE, "0", "SIZE", "At most so many bytes a second; 0: no limit", 0},
     {"", "extents", DROVER_OPTION_BOOL, "true", NULL, "Ask the source for holes, and do not read those", 0},
     {"", "target-is-zero", DROVER_OPTION_BOOL, NULL, NULL, "The target reads as zero: write no zeroes", 0},
     {"", "flush", DROVER_OPTION_BOOL, "true", NULL, "Flush the target before success is said", 0},
-    {"", "progress", DROVER_OPTION_STRING, NULL, "bar|json|none", "Progress on standard error; without a value: bar", 0},
+    {"", "progress", DROVER_OPTION_STRING, NULL, "bar|json|none",
+     "Progress on standard error; without a value: bar", 0},
     {"", "report", DROVER_OPTION_STRING, NULL, "FILE", "JSON report at the end; - for standard output", 0},
-    {"", "resume", DROVER_OPTION_STRING, NULL, "FILE", "Remember finished cells in FILE, and go on from there", 0},
+    {"", "resume", DROVER_OPTION_STRING, NULL, "FILE",
+     "Remember finished cells in FILE, and go on from there", 0},
     {"", "ranges", DROVER_OPTION_STRING, NULL, "FILE",
-     "Copy only these areas: one a line, \"<offset> <length>\" in bytes; any order, rounded to the servers' blocks", 0},
-    {"", "token-file", DROVER_OPTION_STRING, NULL, "FILE", "\"<generation>.<token>\" that completes the target's export name", 0},
-    {"", "source-format", DROVER_OPTION_STRING, "raw", "FORMAT", "Of a source file: raw, qcow2, vmdk, vhdx, vpc", 0},
-    {"", "target-format", DROVER_OPTION_STRING, "raw", "FORMAT", "Of a target file, which must exist unless it is raw", 0},
-    {"", "connect-timeout", DROVER_OPTION_DURATION, "30s", "TIME", "How long the first connection of a side may take", 0},
+     "Copy only these areas: one a line, \"<offset> <length>\" in bytes; any order, rounded to the servers' "
+     "blocks",
+     0},
+    {"", "token-file", DROVER_OPTION_STRING, NULL, "FILE",
+     "\"<generation>.<token>\" that completes the target's export name", 0},
+    {"", "source-format", DROVER_OPTION_STRING, "raw", "FORMAT",
+     "Of a source file: raw, qcow2, vmdk, vhdx, vpc", 0},
+    {"", "target-format", DROVER_OPTION_STRING, "raw", "FORMAT",
+     "Of a target file, which must exist unless it is raw", 0},
+    {"", "connect-timeout", DROVER_OPTION_DURATION, "30s", "TIME",
+     "How long the first connection of a side may take", 0},
     {"", "reconnect-timeout", DROVER_OPTION_DURATION, "10m", "TIME", "How long to try after a loss", 0},
-    {"", "stall-timeout", DROVER_OPTION_DURATION, "60s", "TIME", "A server that owes an answer so long counts as lost", 0},
+    {"", "stall-timeout", DROVER_OPTION_DURATION, "60s", "TIME",
+     "A server that owes an answer so long counts as lost", 0},
     DROVER_OPTION_END,
 };
 
 static const char description[] =
-    "Copies a disk from SRC to DST. Each is an NBD URI (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH)\n"
-    "or a file, which a private server child serves. Holes are neither read nor sent, lost connections are opened\n"
+    "Copies a disk from SRC to DST. Each is an NBD URI (nbd://HOST[:PORT]/EXPORT, "
+    "nbd+unix:///EXPORT?socket=PATH)\n"
+    "or a file, which a private server child serves. Holes are neither read nor sent, lost connections are "
+    "opened\n"
     "again, and what was not flushed by then is written again.\n\n"
     "Exit codes: 0 copied (and equal, with --verify); 1 wrong usage; 2 failed, repeating does not help;\n"
-    "3 failed, try again (with --resume it goes on where it was); 4 --verify found differences; 5 stopped by a signal.";
+    "3 failed, try again (with --resume it goes on where it was); 4 --verify found differences; 5 stopped by "
+    "a signal.";
 
 static bool fill_params(const DroverConfig *config, DroverCopyParams *params, bool verify, GError **error)
 {
     const char *digest = drover_config_string(config, ".digest");
     if (!drover_digest_parse_name(digest, &params->digest))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "--digest: '%s' is not none, xxh3 or sha256", digest);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "--digest: '%s' is not none, xxh3 or sha256",
+                           digest);
     if (verify && params->digest == DROVER_DIGEST_NONE)
         params->digest = DROVER_DIGEST_XXH3;
     int64_t connections = drover_config_int(config, ".connections");
@@ -58,9 +73,11 @@ static bool fill_params(const DroverConfig *config, DroverCopyParams *params, bo
     params->target_is_zero = drover_config_bool(config, ".target-is-zero");
     params->no_flush = !drover_config_bool(config, ".flush");
     params->connect_deadline_ms = (uint32_t)MIN(drover_config_int(config, ".connect-timeout"), G_MAXUINT32);
-    params->reconnect_deadline_ms = (uint32_t)MIN(drover_config_int(config, ".reconnect-timeout"), G_MAXUINT32);
+    params->reconnect_deadline_ms =
+        (uint32_t)MIN(drover_config_int(config, ".reconnect-timeout"), G_MAXUINT32);
     params->stall_deadline_ms = (uint32_t)MIN(drover_config_int(config, ".stall-timeout"), G_MAXUINT32);
-    /* Nothing is gained by flushing often when nobody goes on from there, but for what a lost connection costs. */
+    /* Nothing is gained by flushing often when nobody goes on from there, but for what a lost connection
+     * costs. */
     params->unflushed_bytes = resume ? 0 : UINT64_C(1) << 30;
     params->flush_interval_ms = resume ? 1000 : 30000;
     return true;
@@ -83,7 +100,8 @@ static bool fill_job(const DroverConfig *config, DroverJob *job, GError **error)
     else if (strcmp(progress, "bar") == 0 || (*progress == '\0' && isatty(STDERR_FILENO)))
         job->show = DROVER_SHOW_BAR;
     else if (*progress != '\0' && strcmp(progress, "none") != 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "--progress: '%s' is not bar, json or none", progress);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "--progress: '%s' is not bar, json or none",
+                           progress);
     return fill_params(config, &job->params, job->verify, error);
 }
 
@@ -102,7 +120,8 @@ int main(int argc, char **argv)
     drover_drain_install();
     complete_progress(argc, argv);
     const DroverOption *const tables[] = {options, NULL};
-    g_autoptr(DroverConfig) config = drover_config_parse("drover-copy", "SRC DST", description, tables, &argc, &argv, &error);
+    g_autoptr(DroverConfig) config =
+        drover_config_parse("drover-copy", "SRC DST", description, tables, &argc, &argv, &error);
     DroverJob job = {0};
     if (config == NULL || !fill_job(config, &job, &error)) {
         g_printerr("drover-copy: %s\n", error->message);

@@ -35,7 +35,8 @@ GArray *drover_ranges_read(const char *path, GError **error)
         if (*lines[i] == '\0' || *lines[i] == '#')
             continue;
         if (!parse_line(lines[i], &range)) {
-            drover_fail(error, DROVER_ERROR_PERMANENT, "%s, line %zu: '%s' is not \"<offset> <length>\" in bytes", path, i + 1, lines[i]);
+            drover_fail(error, DROVER_ERROR_PERMANENT,
+                        "%s, line %zu: '%s' is not \"<offset> <length>\" in bytes", path, i + 1, lines[i]);
             return NULL;
         }
         g_array_append_val(ranges, range);

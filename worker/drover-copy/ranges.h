@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The file of --ranges: "<offset> <length>" in bytes, one a line; empty lines and lines that begin with # are skipped. */
+/* The file of --ranges: "<offset> <length>" in bytes, one a line; empty lines and lines that begin with # are
+ * skipped. */
 #ifndef DROVER_WORKER_DROVER_COPY_RANGES_H
 #define DROVER_WORKER_DROVER_COPY_RANGES_H
 

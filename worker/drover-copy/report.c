@@ -19,7 +19,8 @@ static void draw_bar(const DroverCopyProgress *progress, uint64_t done, uint64_t
         bar[i] = i < filled ? '#' : '-';
     bar[WIDTH] = '\0';
     const char *stall = progress->stall_cause > DROVER_STALL_NONE ? stall_name(progress->stall_cause) : "";
-    fprintf(stderr, "\r[%s] %5.1f %%  %7.1f MB/s  %s%s\033[K", bar, total > 0 ? 100.0 * (double)done / (double)total : 100.0,
+    fprintf(stderr, "\r[%s] %5.1f %%  %7.1f MB/s  %s%s\033[K", bar,
+            total > 0 ? 100.0 * (double)done / (double)total : 100.0,
             (double)progress->rate_bytes_per_second / 1e6, *stall != '\0' ? "waits for: " : "", stall);
 }
 
@@ -32,8 +33,9 @@ void drover_report_progress(DroverShow show, const DroverCopyProgress *progress,
         draw_bar(progress, MIN(done + progress->pending_bytes, total), total);
     else if (show == DROVER_SHOW_JSON)
         fprintf(stderr,
-                "{\"done_bytes\":%" G_GUINT64_FORMAT ",\"total_bytes\":%" G_GUINT64_FORMAT ",\"data_bytes\":%" G_GUINT64_FORMAT
-                ",\"in_flight_bytes\":%" G_GUINT64_FORMAT ",\"rate_bytes_per_second\":%" G_GUINT64_FORMAT ",\"stall\":\"%s\"}\n",
+                "{\"done_bytes\":%" G_GUINT64_FORMAT ",\"total_bytes\":%" G_GUINT64_FORMAT
+                ",\"data_bytes\":%" G_GUINT64_FORMAT ",\"in_flight_bytes\":%" G_GUINT64_FORMAT
+                ",\"rate_bytes_per_second\":%" G_GUINT64_FORMAT ",\"stall\":\"%s\"}\n",
                 done, total, counts->data_bytes, progress->in_flight_bytes, progress->rate_bytes_per_second,
                 stall_name(progress->stall_cause));
 }
@@ -46,7 +48,8 @@ void drover_report_progress_end(DroverShow show)
 
 static json_t *latencies(const uint64_t us[3])
 {
-    return json_pack("{s:I,s:I,s:I}", "p50", (json_int_t)us[0], "p95", (json_int_t)us[1], "p99", (json_int_t)us[2]);
+    return json_pack("{s:I,s:I,s:I}", "p50", (json_int_t)us[0], "p95", (json_int_t)us[1], "p99",
+                     (json_int_t)us[2]);
 }
 
 static json_t *ranges(const GArray *list)
@@ -54,7 +57,8 @@ static json_t *ranges(const GArray *list)
     json_t *array = json_array();
     for (guint i = 0; list != NULL && i < list->len; i++) {
         const DroverRange *range = &g_array_index(list, DroverRange, i);
-        json_array_append_new(array, json_pack("{s:I,s:I}", "offset", (json_int_t)range->offset, "length", (json_int_t)range->length));
+        json_array_append_new(array, json_pack("{s:I,s:I}", "offset", (json_int_t)range->offset, "length",
+                                               (json_int_t)range->length));
     }
     return array;
 }
@@ -70,17 +74,21 @@ static json_t *build(const DroverReport *report)
     json_object_set_new(root, "source_bytes", json_integer((json_int_t)r->source_size));
     json_object_set_new(root, "target_bytes", json_integer((json_int_t)r->target_size));
     json_object_set_new(root, "bytes",
-                        json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "data", (json_int_t)c->data_bytes, "zero", (json_int_t)c->zero_found_bytes,
-                                  "skipped", (json_int_t)c->skipped_bytes, "resent", (json_int_t)c->resent_bytes, "read",
-                                  (json_int_t)c->read_bytes, "sent", (json_int_t)r->data_bytes_sent));
+                        json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "data", (json_int_t)c->data_bytes, "zero",
+                                  (json_int_t)c->zero_found_bytes, "skipped", (json_int_t)c->skipped_bytes,
+                                  "resent", (json_int_t)c->resent_bytes, "read", (json_int_t)c->read_bytes,
+                                  "sent", (json_int_t)r->data_bytes_sent));
     json_object_set_new(root, "cells",
-                        json_pack("{s:I,s:I}", "done", (json_int_t)r->cells_done, "before", (json_int_t)report->cells_before));
+                        json_pack("{s:I,s:I}", "done", (json_int_t)r->cells_done, "before",
+                                  (json_int_t)report->cells_before));
     json_object_set_new(root, "requests",
-                        json_pack("{s:I,s:I,s:I,s:I,s:I}", "read", (json_int_t)r->read_requests, "write", (json_int_t)r->write_requests,
-                                  "zero", (json_int_t)r->zero_requests, "extents", (json_int_t)r->extents_requests, "flush",
+                        json_pack("{s:I,s:I,s:I,s:I,s:I}", "read", (json_int_t)r->read_requests, "write",
+                                  (json_int_t)r->write_requests, "zero", (json_int_t)r->zero_requests,
+                                  "extents", (json_int_t)r->extents_requests, "flush",
                                   (json_int_t)r->flush_requests));
-    json_object_set_new(root, "connections",
-                        json_pack("{s:i,s:i}", "source", (int)r->connections_source, "target", (int)r->connections_target));
+    json_object_set_new(
+        root, "connections",
+        json_pack("{s:i,s:i}", "source", (int)r->connections_source, "target", (int)r->connections_target));
     json_object_set_new(root, "reconnects", json_integer((json_int_t)r->reconnects));
     json_object_set_new(root, "extents_available", json_boolean(r->extents_available));
     json_object_set_new(root, "read_latency_us", latencies(r->read_latency_us));
@@ -88,14 +96,16 @@ static json_t *build(const DroverReport *report)
     json_object_set_new(root, "duration_us", json_integer((json_int_t)r->duration_us));
     json_object_set_new(root, "throttled_us", json_integer((json_int_t)r->throttled_us));
     json_object_set_new(root, "digest_algorithm", json_string(drover_digest_name(report->digest)));
-    json_object_set_new(root, "digest", report->round_digest[0] != '\0' ? json_string(report->round_digest) : json_null());
+    json_object_set_new(root, "digest",
+                        report->round_digest[0] != '\0' ? json_string(report->round_digest) : json_null());
     json_object_set_new(root, "verified", json_boolean(report->verified));
     json_object_set_new(root, "different", ranges(report->different));
     if (report->error != NULL) {
         g_autofree char *code = drover_error_code(report->error->message);
         json_object_set_new(root, "error",
-                            json_pack("{s:s,s:s,s:s}", "class", drover_error_class_name(drover_error_class(report->error)), "code", code,
-                                      "message", report->error->message));
+                            json_pack("{s:s,s:s,s:s}", "class",
+                                      drover_error_class_name(drover_error_class(report->error)), "code",
+                                      code, "message", report->error->message));
         if (r->failed_range.length > 0)
             json_object_set_new(root, "failed_range",
                                 json_pack("{s:I,s:I}", "offset", (json_int_t)r->failed_range.offset, "length",

@@ -7,7 +7,8 @@
 
 typedef enum { DROVER_SHOW_NOTHING, DROVER_SHOW_BAR, DROVER_SHOW_JSON } DroverShow;
 
-/* One line on standard error: a bar that is drawn over, or a JSON object. ALREADY: bytes done by an earlier run. */
+/* One line on standard error: a bar that is drawn over, or a JSON object. ALREADY: bytes done by an earlier
+ * run. */
 void drover_report_progress(DroverShow show, const DroverCopyProgress *progress, uint64_t already_bytes);
 void drover_report_progress_end(DroverShow show);
 
@@ -15,10 +16,10 @@ typedef struct {
     const char *source, *target; /* without secrets */
     DroverDigestAlgorithm digest;
     const DroverCopyResult *result;
-    const GError *error;   /* NULL: none */
-    uint64_t cells_before; /* done by an earlier run */
-    bool verified;         /* a read-back took place */
-    GArray *different;     /* of DroverRange, what differs */
+    const GError *error;                          /* NULL: none */
+    uint64_t cells_before;                        /* done by an earlier run */
+    bool verified;                                /* a read-back took place */
+    GArray *different;                            /* of DroverRange, what differs */
     char round_digest[2 * DROVER_DIGEST_MAX + 1]; /* over all cell roots in order; "" when there is none */
 } DroverReport;
 

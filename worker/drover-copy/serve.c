@@ -25,7 +25,8 @@ static int listen_on(const char *path, GError **error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) {
-        drover_fail(error, DROVER_ERROR_PERMANENT, "%s is too long for a Unix socket; set TMPDIR to a shorter directory", path);
+        drover_fail(error, DROVER_ERROR_PERMANENT,
+                    "%s is too long for a Unix socket; set TMPDIR to a shorter directory", path);
         return -1;
     }
     g_strlcpy(address.sun_path, path, sizeof address.sun_path);
@@ -45,19 +46,23 @@ static bool spawn(DroverServe *serve, char **argv, int fd, GError **error)
     const int source[] = {fd}, target[] = {3};
     g_autoptr(GError) cause = NULL;
     GPid pid;
-    if (!g_spawn_async_with_pipes_and_fds(NULL, (const char *const *)argv, (const char *const *)environment,
-                                          G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDOUT_TO_DEV_NULL,
-                                          drover_drain_child_setup, NULL, -1, -1, -1, source, target, 1, &pid, NULL, NULL, NULL, &cause))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be started: %s", argv[4], cause->message);
+    if (!g_spawn_async_with_pipes_and_fds(
+            NULL, (const char *const *)argv, (const char *const *)environment,
+            G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDOUT_TO_DEV_NULL,
+            drover_drain_child_setup, NULL, -1, -1, -1, source, target, 1, &pid, NULL, NULL, NULL, &cause))
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be started: %s", argv[4],
+                           cause->message);
     serve->pid = pid;
     return true;
 }
 
-DroverServe *drover_serve_start(const char *path, const char *format, bool writable, unsigned connections, GError **error)
+DroverServe *drover_serve_start(const char *path, const char *format, bool writable, unsigned connections,
+                                GError **error)
 {
     g_autofree char *real = realpath(path, NULL);
     if (real == NULL || access(real, writable ? R_OK | W_OK : R_OK) != 0) {
-        drover_fail(error, DROVER_ERROR_PERMANENT, "%s: %s cannot be %s: %s", writable ? "DRV-TARGET-MISSING" : "DRV-SOURCE-MISSING", path,
+        drover_fail(error, DROVER_ERROR_PERMANENT, "%s: %s cannot be %s: %s",
+                    writable ? "DRV-TARGET-MISSING" : "DRV-SOURCE-MISSING", path,
                     writable ? "written" : "read", g_strerror(errno));
         return NULL;
     }
@@ -104,7 +109,8 @@ const char *drover_serve_socket(const DroverServe *serve)
     return serve->socket;
 }
 
-/* The copy is flushed by now, so a child that does not go by itself (nbdkit waits for clients) loses nothing. */
+/* The copy is flushed by now, so a child that does not go by itself (nbdkit waits for clients) loses nothing.
+ */
 static void end_child(GPid pid)
 {
     kill(pid, SIGTERM);
@@ -145,7 +151,8 @@ bool drover_serve_prepare(const char *path, uint64_t size, bool *created, GError
     if (ok && S_ISREG(st.st_mode) && (uint64_t)st.st_size < size)
         ok = ftruncate(fd, (off_t)size) == 0;
     if (!ok)
-        drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be prepared as a target of %" G_GUINT64_FORMAT " bytes: %s", path, size,
+        drover_fail(error, DROVER_ERROR_PERMANENT,
+                    "%s cannot be prepared as a target of %" G_GUINT64_FORMAT " bytes: %s", path, size,
                     g_strerror(errno));
     if (fd != -1)
         close(fd);

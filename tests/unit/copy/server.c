@@ -65,8 +65,8 @@ void server_restart(Server *server)
     g_autoptr(GError) error = NULL;
     g_unlink(server->socket);
     if (!g_spawn_async(NULL, server->argv, NULL,
-                       G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDERR_TO_DEV_NULL, die_with_parent, NULL, &server->pid,
-                       &error)) {
+                       G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDERR_TO_DEV_NULL,
+                       die_with_parent, NULL, &server->pid, &error)) {
         fprintf(stderr, "%s\n", error->message);
         exit(1);
     }

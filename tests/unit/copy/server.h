@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nbdkit children for the engine's tests, each on a Unix socket in a directory of its own. Failures end the test program. */
+/* nbdkit children for the engine's tests, each on a Unix socket in a directory of its own. Failures end the
+ * test program. */
 #ifndef DROVER_TESTS_UNIT_COPY_SERVER_H
 #define DROVER_TESTS_UNIT_COPY_SERVER_H
 
@@ -10,7 +11,7 @@
 
 typedef struct {
     char *directory;
-    char *disk;   /* DIRECTORY/NAME.raw, a sparse file of zeroes at first */
+    char *disk; /* DIRECTORY/NAME.raw, a sparse file of zeroes at first */
     char *socket;
     char **argv;
     GPid pid;
@@ -21,7 +22,8 @@ void server_require(void);
 
 /* A disk of SIZE bytes; not served yet. */
 Server *server_new(const char *name, uint64_t size);
-/* Serves the disk with nbdkit's file plugin; ARGS go between program and plugin, PARAMS behind. Waits until it listens. */
+/* Serves the disk with nbdkit's file plugin; ARGS go between program and plugin, PARAMS behind. Waits until
+ * it listens. */
 void server_start(Server *server, const char *args, const char *params);
 /* Serves with this nbdkit command line instead ("%s": the disk). */
 void server_start_command(Server *server, const char *command);

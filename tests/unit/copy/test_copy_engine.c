@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The engine over real nbdkit servers: every byte arrives, nothing else is touched, and what is said about it is true. */
+/* The engine over real nbdkit servers: every byte arrives, nothing else is touched, and what is said about it
+ * is true. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -101,7 +102,8 @@ static void assert_digests(const Server *disk, const Told *told, DroverDigestAlg
     for (guint i = 0; i < told->cells->len; i++) {
         const DroverCopyCell *cell = &g_array_index(told->cells, DroverCopyCell, i);
         uint64_t offset = cell->cell * CELL, cell_len = MIN(CELL, len - offset), total = 0;
-        g_autoptr(DroverCellDigest) digest = drover_cell_digest_new(algorithm, offset, cell_len, cell->ranges, cell->n_ranges);
+        g_autoptr(DroverCellDigest) digest =
+            drover_cell_digest_new(algorithm, offset, cell_len, cell->ranges, cell->n_ranges);
         DroverRange whole = {offset, cell_len};
         const DroverRange *ranges = cell->n_ranges > 0 ? cell->ranges : &whole;
         for (size_t r = 0; r < MAX(cell->n_ranges, 1); r++) {
@@ -132,7 +134,8 @@ static void a_sparse_disk_over_old_content(void **state)
         DroverCopyResult result = copy_ok(&params);
         assert_same(source, target);
         assert_int_equal(told->cells->len, 4);
-        assert_int_equal(result.counts.data_bytes + result.counts.zero_found_bytes + result.counts.skipped_bytes, size);
+        assert_int_equal(
+            result.counts.data_bytes + result.counts.zero_found_bytes + result.counts.skipped_bytes, size);
         assert_true(result.extents_available && result.counts.skipped_bytes > 0);
         assert_int_equal(result.counts.read_bytes, result.counts.data_bytes + result.counts.zero_found_bytes);
         if (digest != DROVER_DIGEST_NONE)
@@ -144,13 +147,15 @@ static void without_anything_optional(void **state)
 {
     (void)state;
     /* Small requests, one connection, no zero, no extents; with old-style replies, too. */
-    const char *const sources[][2] = {{"-r --filter=noextents", ""},
-                                      {"-r --no-sr", ""},
-                                      {"-r --filter=blocksize-policy", "blocksize-maximum=4096 blocksize-error-policy=error"}};
+    const char *const sources[][2] = {
+        {"-r --filter=noextents", ""},
+        {"-r --no-sr", ""},
+        {"-r --filter=blocksize-policy", "blocksize-maximum=4096 blocksize-error-policy=error"}};
     const char *const targets[][2] = {
         {"--filter=nozero", ""},
         {"--filter=multi-conn", "multi-conn-mode=disable"},
-        {"--filter=blocksize-policy", "blocksize-minimum=512 blocksize-maximum=32768 blocksize-error-policy=error"}};
+        {"--filter=blocksize-policy",
+         "blocksize-minimum=512 blocksize-maximum=32768 blocksize-error-policy=error"}};
     for (int i = 0; i < 3; i++) {
         uint64_t size = CELL + 3 * MIB;
         g_autoptr(Server) source = server_new("source", size), target = server_new("target", size);
@@ -163,7 +168,8 @@ static void without_anything_optional(void **state)
         DroverCopyResult result = copy_ok(&params);
         assert_same(source, target);
         assert_digests(source, told, DROVER_DIGEST_XXH3);
-        /* nbdkit tells "all data" where a plugin has no extents; without structured replies it cannot tell anything. */
+        /* nbdkit tells "all data" where a plugin has no extents; without structured replies it cannot tell
+         * anything. */
         assert_int_equal(result.extents_available, i != 1);
         if (i < 2)
             assert_true(result.counts.zero_found_bytes > CELL / 2 && result.counts.skipped_bytes == 0);
@@ -181,7 +187,9 @@ static void one_sector_anywhere_survives(void **state)
     server_start(source, "-r --filter=noextents", "");
     server_start(target, "", "");
     for (int i = 0; i < 12; i++) {
-        uint64_t at = i == 0 ? 0 : i == 1 ? size - 512 : (uint64_t)g_rand_int_range(rand, 0, (gint32)(size / 512)) * 512;
+        uint64_t at = i == 0   ? 0
+                      : i == 1 ? size - 512
+                               : (uint64_t)g_rand_int_range(rand, 0, (gint32)(size / 512)) * 512;
         server_write(source, at, sector, sizeof sector);
         g_autoptr(Told) told = told_new();
         DroverCopyParams params = params_for(source, target, told);
@@ -195,15 +203,16 @@ static void only_the_areas_are_touched(void **state)
 {
     (void)state;
     uint64_t size = 2 * CELL + 100 * KIB;
-    DroverRange areas[] = {{CELL - 3 * KIB, 5 * KIB}, {7000, 10}, {100 * KIB, 200 * KIB}, {150 * KIB, 300 * KIB}, {size - 1, 1},
-                           {CELL + 10 * MIB, 4 * MIB}};
+    DroverRange areas[] = {{CELL - 3 * KIB, 5 * KIB}, {7000, 10},    {100 * KIB, 200 * KIB},
+                           {150 * KIB, 300 * KIB},    {size - 1, 1}, {CELL + 10 * MIB, 4 * MIB}};
     g_autoptr(Server) source = server_new("source", size), target = server_new("target", size);
     server_fill(source, 512 * KIB, 50, 5);
     server_fill(target, 512 * KIB, 100, 6);
     size_t len;
     g_autofree uint8_t *from = server_read(source, &len), *expected = server_read(target, &len);
     for (size_t i = 0; i < G_N_ELEMENTS(areas); i++) {
-        uint64_t start = areas[i].offset / 512 * 512, end = MIN((areas[i].offset + areas[i].length + 511) / 512 * 512, size);
+        uint64_t start = areas[i].offset / 512 * 512,
+                 end = MIN((areas[i].offset + areas[i].length + 511) / 512 * 512, size);
         memcpy(expected + start, from + start, end - start);
     }
     server_start(source, "-r", "");

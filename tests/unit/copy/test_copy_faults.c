@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The engine when servers fail: killed, stalled, out of space, broken by one region; and when its caller wants it to end. */
+/* The engine when servers fail: killed, stalled, out of space, broken by one region; and when its caller
+ * wants it to end. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,8 +27,8 @@ typedef struct {
     _Atomic uint64_t in_flight; /* bytes written and not reported, at the last progress */
     atomic_uint reconnects;
     atomic_bool fenced;
-    atomic_bool refuse;         /* on_cells_done fails */
-    atomic_bool hold;           /* on_cells_done waits */
+    atomic_bool refuse; /* on_cells_done fails */
+    atomic_bool hold;   /* on_cells_done waits */
 } Run;
 
 static bool cells_done(void *data, const DroverCopyCell *cells, size_t n, GError **error)
@@ -163,7 +164,8 @@ static void a_stalled_target_is_given_up_and_found_again(void **state)
     server_start(target, "", "");
     Run run = {0};
     begin(&run, source, target,
-          (DroverCopyParams){.rate_bytes_per_second = 30 * MIB, .stall_deadline_ms = 1000, .flush_deadline_ms = 20000});
+          (DroverCopyParams){
+              .rate_bytes_per_second = 30 * MIB, .stall_deadline_ms = 1000, .flush_deadline_ms = 20000});
     wait_for_bytes(&run, size / 8);
     server_signal(target, SIGSTOP);
     wait_for_reconnects(&run, 1);
@@ -180,7 +182,8 @@ static void a_lost_target_ends_at_the_deadline(void **state)
     server_start(source, "-r", "");
     server_start(target, "", "");
     Run run = {0};
-    begin(&run, source, target, (DroverCopyParams){.rate_bytes_per_second = 30 * MIB, .reconnect_deadline_ms = 300});
+    begin(&run, source, target,
+          (DroverCopyParams){.rate_bytes_per_second = 30 * MIB, .reconnect_deadline_ms = 300});
     wait_for_bytes(&run, MIB);
     server_kill(target);
     must_fail(&run, DROVER_ERROR_RETRYABLE, "DRV-COPY-LOST");
@@ -221,9 +224,11 @@ static void a_target_that_is_another_after_a_restart(void **state)
 }
 
 /* What a server's error means; SOURCE and TARGET are nbdkit command lines. */
-static void error_case(const char *source_command, const char *target_command, DroverErrorClass error_class, const char *text, bool region)
+static void error_case(const char *source_command, const char *target_command, DroverErrorClass error_class,
+                       const char *text, bool region)
 {
-    g_autoptr(Server) source = server_new("source", CELL + 8 * MIB), target = server_new("target", CELL + 8 * MIB);
+    g_autoptr(Server) source = server_new("source", CELL + 8 * MIB),
+                      target = server_new("target", CELL + 8 * MIB);
     server_fill(source, MIB, 100, 5);
     server_start_command(source, source_command);
     server_start_command(target, target_command);
@@ -237,15 +242,17 @@ static void error_case(const char *source_command, const char *target_command, D
 static void errors_are_told_apart(void **state)
 {
     (void)state;
-    error_case("-r --filter=error file %s error-pread=EIO error-pread-rate=100%", "file %s", DROVER_ERROR_PERMANENT, "DRV-SOURCE-READ", true);
-    error_case("-r file %s", "--filter=error file %s error-pwrite=ENOSPC error-pwrite-rate=100%", DROVER_ERROR_PERMANENT,
-               "DRV-TARGET-NO-SPACE", true);
-    error_case("-r file %s", "--filter=error file %s error-pwrite=EPERM error-pwrite-rate=100%", DROVER_ERROR_PERMANENT,
-               "DRV-TARGET-READ-ONLY", true);
-    error_case("-r file %s", "--filter=error file %s error-pwrite=EIO error-pwrite-rate=100%", DROVER_ERROR_PERMANENT, "DRV-TARGET-WRITE",
-               true);
+    error_case("-r --filter=error file %s error-pread=EIO error-pread-rate=100%", "file %s",
+               DROVER_ERROR_PERMANENT, "DRV-SOURCE-READ", true);
+    error_case("-r file %s", "--filter=error file %s error-pwrite=ENOSPC error-pwrite-rate=100%",
+               DROVER_ERROR_PERMANENT, "DRV-TARGET-NO-SPACE", true);
+    error_case("-r file %s", "--filter=error file %s error-pwrite=EPERM error-pwrite-rate=100%",
+               DROVER_ERROR_PERMANENT, "DRV-TARGET-READ-ONLY", true);
+    error_case("-r file %s", "--filter=error file %s error-pwrite=EIO error-pwrite-rate=100%",
+               DROVER_ERROR_PERMANENT, "DRV-TARGET-WRITE", true);
     error_case("-r file %s",
-               "eval get_size='echo 41943040' can_write='exit 0' can_flush='exit 0' pread='dd if=/dev/zero bs=$3 count=1' "
+               "eval get_size='echo 41943040' can_write='exit 0' can_flush='exit 0' pread='dd if=/dev/zero "
+               "bs=$3 count=1' "
                "pwrite='cat >/dev/null' flush='echo EIO >&2; exit 1'",
                DROVER_ERROR_RETRYABLE, "DRV-TARGET-FLUSH", false);
 }
@@ -256,8 +263,10 @@ static void now_and_then_an_error_is_ridden_out(void **state)
     g_autoptr(Server) source = server_new("source", CELL), target = server_new("target", CELL);
     server_fill(source, MIB, 90, 6);
     server_fill(target, MIB, 100, 7);
-    server_start(source, "-r --filter=error", "error-pread=EIO error-pread-rate=4% error-extents=EIO error-extents-rate=100%");
-    server_start(target, "--filter=error", "error-pwrite=EIO error-pwrite-rate=4% error-zero=EIO error-zero-rate=10%");
+    server_start(source, "-r --filter=error",
+                 "error-pread=EIO error-pread-rate=4% error-extents=EIO error-extents-rate=100%");
+    server_start(target, "--filter=error",
+                 "error-pwrite=EIO error-pwrite-rate=4% error-zero=EIO error-zero-rate=10%");
     Run run = {0};
     begin(&run, source, target, (DroverCopyParams){0});
     succeed(&run);
@@ -265,7 +274,8 @@ static void now_and_then_an_error_is_ridden_out(void **state)
     assert_false(run.result.extents_available);
 }
 
-/* A write into one region kills the server, every time; whoever is killed more often than three times has bad luck. */
+/* A write into one region kills the server, every time; whoever is killed more often than three times has bad
+ * luck. */
 static void one_region_that_breaks_the_server_is_named(void **state)
 {
     (void)state;
@@ -274,9 +284,11 @@ static void one_region_that_breaks_the_server_is_named(void **state)
     server_fill(source, MIB, 100, 8);
     server_start(source, "-r", "");
     g_autofree char *command = g_strdup_printf(
-        "eval get_size='echo 16777216' can_write='exit 0' can_flush='exit 0' flush='exit 0' thread_model='echo parallel' "
+        "eval get_size='echo 16777216' can_write='exit 0' can_flush='exit 0' flush='exit 0' "
+        "thread_model='echo parallel' "
         "can_multi_conn='exit 0' pread='dd if=/dev/zero bs=$3 count=1' "
-        "pwrite='cat >/dev/null; if [ $4 -eq %" G_GUINT64_FORMAT " ]; then kill -9 $PPID; fi'", bad);
+        "pwrite='cat >/dev/null; if [ $4 -eq %" G_GUINT64_FORMAT " ]; then kill -9 $PPID; fi'",
+        bad);
     server_start_command(target, command);
     Run run = {0};
     begin(&run, source, target, (DroverCopyParams){.connections = 2});
@@ -288,15 +300,18 @@ static void one_region_that_breaks_the_server_is_named(void **state)
     assert_int_equal(run.result.failed_range.offset, bad);
 }
 
-/* What was written but not flushed is read again after a loss; if it is not the same, somebody writes to the source. */
+/* What was written but not flushed is read again after a loss; if it is not the same, somebody writes to the
+ * source. */
 static void a_source_that_changes_is_noticed(void **state)
 {
     (void)state;
     g_autoptr(Server) source = server_new("source", 8 * MIB), target = server_new("target", 8 * MIB);
     server_fill(source, MIB, 100, 8);
     server_start(source, "-r", "");
-    server_start_command(target, "eval get_size='echo 8388608' can_write='exit 0' can_flush='exit 0' can_zero='exit 0' "
-                                 "thread_model='echo parallel' pread='exit 1' pwrite='cat >/dev/null' zero='exit 0' flush='sleep 60'");
+    server_start_command(
+        target,
+        "eval get_size='echo 8388608' can_write='exit 0' can_flush='exit 0' can_zero='exit 0' "
+        "thread_model='echo parallel' pread='exit 1' pwrite='cat >/dev/null' zero='exit 0' flush='sleep 60'");
     Run run = {0};
     begin(&run, source, target, (DroverCopyParams){0});
     wait_for_bytes(&run, 8 * MIB);

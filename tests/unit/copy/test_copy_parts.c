@@ -17,7 +17,8 @@
 #define KIB UINT64_C(1024)
 #define SECOND INT64_C(1000000)
 
-/* Against a map with one byte a KiB: a piece of the 64 KiB grid is a hole only when all of it (inside the range) is. */
+/* Against a map with one byte a KiB: a piece of the 64 KiB grid is a hole only when all of it (inside the
+ * range) is. */
 static void segments_follow_the_grid(void **state)
 {
     (void)state;
@@ -35,7 +36,8 @@ static void segments_follow_the_grid(void **state)
             at += len;
         }
         assert_true(drover_allocation_is_complete(map));
-        uint64_t from = (uint64_t)g_rand_int_range(rand, 0, UNITS), to = (uint64_t)g_rand_int_range(rand, (int)from + 1, UNITS + 1);
+        uint64_t from = (uint64_t)g_rand_int_range(rand, 0, UNITS),
+                 to = (uint64_t)g_rand_int_range(rand, (int)from + 1, UNITS + 1);
         DroverRange range = {from * KIB, (to - from) * KIB};
         g_autoptr(GArray) segments = g_array_new(FALSE, FALSE, sizeof(DroverSegment));
         drover_allocation_cut(map, &range, segments);
@@ -191,7 +193,8 @@ static void endpoints_come_in_one_form(void **state)
 {
     (void)state;
     g_autoptr(GError) error = NULL;
-    g_autoptr(DroverEndpoint) tcp = drover_endpoint_new(&(DroverCopyEndpoint){.uri = "nbd://[::1]:123/a%20b/c"}, &error);
+    g_autoptr(DroverEndpoint) tcp =
+        drover_endpoint_new(&(DroverCopyEndpoint){.uri = "nbd://[::1]:123/a%20b/c"}, &error);
     assert_non_null(tcp);
     assert_string_equal(tcp->host, "::1");
     assert_string_equal(tcp->port, "123");
@@ -200,11 +203,13 @@ static void endpoints_come_in_one_form(void **state)
     g_autoptr(DroverEndpoint) port = drover_endpoint_new(&(DroverCopyEndpoint){.uri = "nbd://host"}, &error);
     assert_string_equal(port->port, "10809");
     assert_string_equal(port->export_name, "");
-    g_autoptr(DroverEndpoint) socket = drover_endpoint_new(&(DroverCopyEndpoint){.uri = "nbd+unix:///x?socket=/tmp/a%26b"}, &error);
+    g_autoptr(DroverEndpoint) socket =
+        drover_endpoint_new(&(DroverCopyEndpoint){.uri = "nbd+unix:///x?socket=/tmp/a%26b"}, &error);
     assert_string_equal(socket->socket_path, "/tmp/a&b");
     assert_string_equal(socket->export_name, "x");
 
-    const char *const bad[] = {"nbds://h/x", "nbd+unix:///x", "http://h/", "nbd:///x", "nbd://u@h/x", "plain", "", "nbd+unix:///?socket="};
+    const char *const bad[] = {"nbds://h/x",  "nbd+unix:///x", "http://h/", "nbd:///x",
+                               "nbd://u@h/x", "plain",         "",          "nbd+unix:///?socket="};
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
         assert_null(drover_endpoint_new(&(DroverCopyEndpoint){.uri = bad[i]}, &error));
         assert_int_equal(error->code, DROVER_ERROR_PERMANENT);
@@ -217,7 +222,8 @@ static void the_token_stays_inside(void **state)
 {
     (void)state;
     const char *token = "0123456789abcdef0123456789abcdef";
-    DroverCopyEndpoint from = {.host = "h", .export_name = "migration-vol-7", .generation = 12, .token = token};
+    DroverCopyEndpoint from = {
+        .host = "h", .export_name = "migration-vol-7", .generation = 12, .token = token};
     g_autoptr(GError) error = NULL;
     g_autoptr(DroverEndpoint) endpoint = drover_endpoint_new(&from, &error);
     assert_string_equal(endpoint->export_name, "migration-vol-7@12.0123456789abcdef0123456789abcdef");

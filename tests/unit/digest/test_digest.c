@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Digests against an implementation of the construction that shares no code with lib/digest, and zero detection. */
+/* Digests against an implementation of the construction that shares no code with lib/digest, and zero
+ * detection. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,7 +29,8 @@ static void naive_hash(DroverDigestAlgorithm algorithm, const uint8_t *data, siz
     }
 }
 
-static void naive_root(DroverDigestAlgorithm algorithm, const uint8_t *disk, const DroverRange *ranges, size_t n, uint8_t *out)
+static void naive_root(DroverDigestAlgorithm algorithm, const uint8_t *disk, const DroverRange *ranges,
+                       size_t n, uint8_t *out)
 {
     size_t leaf_len = algorithm == DROVER_DIGEST_SHA256 ? 32 : 16;
     g_autoptr(GByteArray) text = g_byte_array_new();
@@ -119,7 +121,8 @@ static void root_of_areas(void **state)
     (void)state;
     size_t len = 4 * DROVER_CELL_BYTES / 32;
     g_autofree uint8_t *disk = random_disk(len, 11);
-    DroverRange areas[] = {{512, 512}, {60 * KIB, 8 * KIB}, {128 * KIB, 64 * KIB}, {200 * KIB, 300 * KIB}, {len - 512, 512}};
+    DroverRange areas[] = {
+        {512, 512}, {60 * KIB, 8 * KIB}, {128 * KIB, 64 * KIB}, {200 * KIB, 300 * KIB}, {len - 512, 512}};
     size_t n = G_N_ELEMENTS(areas);
     for (int a = DROVER_DIGEST_XXH3; a <= DROVER_DIGEST_SHA256; a++) {
         g_autoptr(DroverCellDigest) cell = drover_cell_digest_new(a, 0, len, areas, n);

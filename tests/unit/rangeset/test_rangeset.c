@@ -37,7 +37,8 @@ static void behaves_like_a_bitmap(void **state)
         g_autoptr(DroverRangeset) set = drover_rangeset_new();
         uint8_t bits[DISK] = {0};
         for (int step = 0; step < 40; step++) {
-            uint64_t from = (uint64_t)g_rand_int_range(rand, 0, DISK), len = (uint64_t)g_rand_int_range(rand, 0, 40);
+            uint64_t from = (uint64_t)g_rand_int_range(rand, 0, DISK),
+                     len = (uint64_t)g_rand_int_range(rand, 0, 40);
             len = MIN(len, DISK - from);
             switch (g_rand_int_range(rand, 0, 8)) {
             case 0:
