@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays workers and a volume agent against real schedulers on a real broker, and remembers what it was asked to do."""
 
+import atexit
 import ctypes
 import hashlib
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def load_messages():
     """The generated modules, built once per process from proto/."""
-    out = tempfile.mkdtemp(prefix="drover-proto-")
+    out = tempfile.mkdtemp(prefix="drover-scheduler-messages-")
+    atexit.register(shutil.rmtree, out, ignore_errors=True)
     files = sorted(str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto/drover/v1").glob("*.proto"))
     subprocess.run(["protoc", f"--python_out={out}", "-I", str(ROOT / "proto"), *files], check=True)
     sys.path.insert(0, out)
