@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 import lib_proto as pb
 from fleet import clean_environment, free_port
+from lib_leader import children  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/doubles/cloudstack"))
