@@ -8,6 +8,7 @@ import time
 
 import confluent_kafka
 import pytest
+import redis
 
 import messages
 from fleet import ROOT, wait_for
@@ -257,12 +258,13 @@ def test_secrets_stay_secret(fleet, pb, raw):
         assert not any(word in arguments for arguments in seen_arguments)
         for log in (fleet.dir / "log").iterdir():
             assert word not in log.read_bytes(), log
-        for redis_key in view(fleet).scan_iter("*"):
-            assert word.decode() not in json.dumps(view(fleet).dump(redis_key) and dump(view(fleet), redis_key)), redis_key
+        binary = redis.Redis(port=fleet.redis_port)  # some values are no text
+        for redis_key in binary.scan_iter("*"):
+            assert word.decode() not in repr(dump(binary, redis_key)), redis_key
 
 
 def dump(client, key):
-    kind = client.type(key)
+    kind = client.type(key).decode()
     return {"hash": client.hgetall, "string": client.get, "stream": lambda k: client.xrange(k),
             "zset": lambda k: client.zrange(k, 0, -1), "set": lambda k: list(client.smembers(k)),
             "list": lambda k: client.lrange(k, 0, -1)}[kind](key)
