@@ -3,7 +3,7 @@
 
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -37,13 +37,22 @@ def work():
     shutil.rmtree(path, ignore_errors=True)
 
 
+def pytest_configure(config):
+    # Fixtures clean up after SIGTERM as they do after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("told to stop", 143))
+
+
 @pytest.fixture(scope="session")
 def kafka(work):
-    """Address of a real broker."""
-    script = ROOT / "deploy/kafka/kafka.sh"
-    subprocess.run([script, "start", work / "kafka"], check=True, stdin=subprocess.DEVNULL, timeout=300)
-    yield (work / "kafka/kafka.address").read_text().strip()
-    subprocess.run([script, "stop", work / "kafka"], stdin=subprocess.DEVNULL, timeout=60)
+    """Address of a real broker, which ends with this process whatever happens to it."""
+    broker = fleet_module.Fleet(work / "broker")
+    (work / "broker/log").mkdir(parents=True)
+    (work / "broker/tmp").mkdir()
+    try:
+        broker._start_kafka()
+        yield broker.kafka
+    finally:
+        broker.stop()
 
 
 _counter = 0

@@ -229,19 +229,18 @@ def test_secrets_stay_secret(fleet, pb, raw):
     thread.join()
     consumer = confluent_kafka.Consumer({"bootstrap.servers": fleet.kafka, "group.id": f"{fleet.topic_prefix}.secret",
                                          "enable.auto.commit": False, "enable.partition.eof": True})
-    metadata = consumer.list_topics(timeout=20)
-    records = {}
-    for topic, described in metadata.topics.items():
-        if not topic.startswith(fleet.topic_prefix + "."):
-            continue
-        for partition in described.partitions:
-            consumer.assign([confluent_kafka.TopicPartition(topic, partition, confluent_kafka.OFFSET_BEGINNING)])
-            while True:
-                message = consumer.poll(10)
-                assert message is not None
-                if message.error():
-                    break  # the end of the partition
-                records.setdefault(topic, []).append(message.value() or b"")
+    partitions = [confluent_kafka.TopicPartition(topic, partition, confluent_kafka.OFFSET_BEGINNING)
+                  for topic, described in consumer.list_topics(timeout=20).topics.items()
+                  if topic.startswith(fleet.topic_prefix + ".") for partition in described.partitions]
+    consumer.assign(partitions)
+    records, ends = {}, set()
+    while len(ends) < len(partitions):
+        message = consumer.poll(20)
+        assert message is not None
+        if message.error():
+            ends.add((message.topic(), message.partition()))
+        else:
+            records.setdefault(message.topic(), []).append(message.value() or b"")
     consumer.close()
     for value in records[f"{fleet.topic_prefix}.tasks.{fleet.site}.copy"]:
         task = pb.task.Task.FromString(value)
