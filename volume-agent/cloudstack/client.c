@@ -124,10 +124,13 @@ static bool never_sent(CURLcode code)
            code == CURLE_UNSUPPORTED_PROTOCOL;
 }
 
-static CURLcode exchange(DroverCloudStack *cloud, const char *body, GString *answer, long *status)
+static CURLcode exchange(DroverCloudStack *cloud, const char *body, bool once, GString *answer, long *status)
 {
     CURL *curl = take_handle(cloud);
     curl_easy_reset(curl);
+    /* On a connection that was used before libcurl sends a POST again, without a word, when it is closed before an answer
+     * comes (Curl_retry_request). On a fresh one it does not. */
+    curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, once ? 1L : 0L);
     curl_easy_setopt(curl, CURLOPT_URL, cloud->url);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
@@ -227,7 +230,7 @@ json_t *drover_cloudstack_call(DroverCloudStack *cloud, const char *command, int
     char *body = drover_cloudstack_sign(all, cloud->secret_key);
     g_autoptr(GString) answer = g_string_new(NULL);
     long status = 0;
-    CURLcode code = exchange(cloud, body, answer, &status);
+    CURLcode code = exchange(cloud, body, expires_at_ms != 0, answer, &status);
     forget(body);
     if (code != CURLE_OK) {
         failure->maybe_done = !never_sent(code);

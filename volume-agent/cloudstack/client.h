@@ -27,8 +27,9 @@ typedef struct {
 } DroverCloudFailure;
 
 /*
- * One request. PARAMETERS: name, value, name, value, ..., NULL; a NULL or empty value leaves the name out. The signature
- * dies at EXPIRES_AT_MS (Unix time; 0: in 60 s), so the server refuses whatever arrives later. Returns the object inside
+ * One request. PARAMETERS: name, value, name, value, ..., NULL; a NULL or empty value leaves the name out. EXPIRES_AT_MS is
+ * for requests that change something: the signature dies then (Unix time), so the server refuses whatever arrives later, and
+ * the request is sent at most once. 0 is for those that only ask: they die in 60 s and may be sent again on a broken connection. Returns the object inside
  * "<command>response" (a new reference), or NULL: RETRYABLE when CloudStack could not be reached, is busy or had an internal
  * error, PERMANENT when it refuses. FAILURE may be NULL.
  */

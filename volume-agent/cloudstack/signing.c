@@ -28,12 +28,14 @@ char *drover_cloudstack_sign(GHashTable *parameters, const char *secret_key)
     g_autofree const char **names = (const char **)g_hash_table_get_keys_as_array(parameters, &n);
     qsort(names, n, sizeof *names, compare_names);
     g_autoptr(GString) query = g_string_new(NULL);
+    g_autoptr(GString) plain = g_string_new(NULL); /* what is signed: names as they are */
     for (guint i = 0; i < n; i++) {
+        g_autofree char *name = drover_cloudstack_encode(names[i]);
         g_autofree char *value = drover_cloudstack_encode(g_hash_table_lookup(parameters, names[i]));
-        g_string_append_printf(query, "%s%s=%s", i ? "&" : "", names[i], value);
+        g_string_append_printf(query, "%s%s=%s", i ? "&" : "", name, value);
+        g_string_append_printf(plain, "%s%s=%s", i ? "&" : "", names[i], value);
     }
-    /* Only ASCII is left after encoding, but for names, which are ours. */
-    g_autofree char *lower = g_ascii_strdown(query->str, -1);
+    g_autofree char *lower = g_ascii_strdown(plain->str, -1);
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int len = 0;
     HMAC(EVP_sha1(), secret_key, (int)strlen(secret_key), (const unsigned char *)lower, strlen(lower), digest, &len);

@@ -14,6 +14,8 @@ char *drover_cloudstack_encode(const char *value);
 
 /*
  * The body of a POST: PARAMETERS (name -> value, the apiKey among them) in sorted order, then the signature; newly allocated.
+ * Names are encoded, too, so that one that comes from a job (a VM's detail) cannot add parameters of its own; what is signed
+ * has them as the server decodes them.
  */
 char *drover_cloudstack_sign(GHashTable *parameters, const char *secret_key);
 
