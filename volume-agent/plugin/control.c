@@ -18,6 +18,7 @@
 #include "volume-agent/plugin/exports.h"
 
 #define LINE_MAX_BYTES 8192
+#define OUT_OF_RESOURCES_US 50000
 
 static char *socket_path;
 static int listen_fd = -1;
@@ -146,10 +147,13 @@ static void *accept_all(void *unused)
     (void)unused;
     for (;;) {
         int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
-        if (fd >= 0)
+        if (fd >= 0) {
             start_thread(serve, (void *)(intptr_t)fd, fd);
-        else if (errno != EINTR && errno != ECONNABORTED)
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            usleep(OUT_OF_RESOURCES_US); /* clients took them all; the agent must get through when some have gone */
+        } else if (errno != EINTR && errno != ECONNABORTED) {
             return NULL;
+        }
     }
 }
 

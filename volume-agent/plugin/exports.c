@@ -27,9 +27,10 @@ struct Export {
     /* under the lock */
     bool revoked;
     unsigned in_flight;
-    unsigned references; /* the table's own and one a connection */
-    /* counters */
+    unsigned references; /* the table's own, one a connection, one whoever waits for it to drain */
+    pthread_mutex_t flush_lock; /* taken without the other one */
     atomic_bool poisoned;
+    /* counters */
     atomic_uint_fast64_t written, zeroed, read, requests, flushes;
 };
 
@@ -52,6 +53,7 @@ static void unref_locked(Export *export)
     if (export->fd >= 0)
         close(export->fd);
     explicit_bzero(export->token, sizeof export->token);
+    pthread_mutex_destroy(&export->flush_lock);
     free(export->path);
     free(export);
 }
@@ -80,22 +82,25 @@ static Floor *floor_locked(const char *volume_id)
     return f;
 }
 
-/* Cuts EXPORT off: no new request is admitted; waits for those in flight, closes the device, takes it off the table. */
+/* Cuts EXPORT off: no new request is admitted; waits for those in flight, closes the device, takes it off the table.
+ * Several may wait for the same one; the first to wake does it. */
 static void revoke_locked(Export *export)
 {
     export->revoked = true;
+    export->references++;
     while (export->in_flight > 0)
         pthread_cond_wait(&drained, &lock);
-    for (Export **p = &table; *p; p = &(*p)->next) {
-        if (*p != export)
-            continue;
+    Export **p = &table;
+    while (*p && *p != export)
+        p = &(*p)->next;
+    if (*p) {
         *p = export->next;
         /* Connections keep the struct alive, never the device: it may be detached as soon as we return. */
         close(export->fd);
         export->fd = -1;
         unref_locked(export);
-        return;
     }
+    unref_locked(export);
 }
 
 static int device_size(int fd, bool *block_device, uint64_t *size)
@@ -128,63 +133,81 @@ static int open_device(const char *path, int *fd, bool *block_device, uint64_t *
     return err;
 }
 
-int exports_open(const char *volume_id, uint64_t generation, const char *token, const char *path,
-                 uint64_t minimum_size, char *why, size_t why_len)
+/* Waits until no generation of VOLUME_ID is open that is older than GENERATION. True when GENERATION may be opened now;
+ * else *ERR says why not, 0: it is open already. */
+static bool make_way_locked(const char *volume_id, uint64_t generation, const char *token, const char *path, int *err,
+                            char *why, size_t why_len)
 {
-    pthread_mutex_lock(&lock);
-    Floor *floor = floor_locked(volume_id);
-    Export *old = find_locked(volume_id);
-    int err = 0;
-    if (old && old->generation == generation) {
-        if (strcmp(old->token, token) != 0 || strcmp(old->path, path) != 0) {
-            snprintf(why, why_len, "generation %" PRIu64 " is open with another token or device", generation);
-            err = EEXIST;
+    const Floor *floor = floor_locked(volume_id);
+    /* While it waits others may open and close: all is looked at again. */
+    for (;;) {
+        Export *old = find_locked(volume_id);
+        *err = 0;
+        if (old && !old->revoked && old->generation == generation) {
+            if (strcmp(old->token, token) != 0 || strcmp(old->path, path) != 0) {
+                snprintf(why, why_len, "generation %" PRIu64 " is open with another token or device", generation);
+                *err = EEXIST;
+            }
+            return false;
         }
-        pthread_mutex_unlock(&lock);
-        return err;
-    }
-    if (generation < floor->generation || (generation == floor->generation && !old && floor->generation != 0)) {
-        snprintf(why, why_len, "generation %" PRIu64 " is over, the newest was %" PRIu64, generation, floor->generation);
-        pthread_mutex_unlock(&lock);
-        return ESTALE;
-    }
-    if (old)
+        if (generation <= floor->generation) {
+            snprintf(why, why_len, "generation %" PRIu64 " is over, the newest was %" PRIu64, generation, floor->generation);
+            *err = ESTALE;
+            return false;
+        }
+        if (!old)
+            return true;
         revoke_locked(old);
-    floor->generation = generation;
+    }
+}
 
+/* A new export, on no table yet; NULL with *ERR and WHY. */
+static Export *new_export(const char *path, uint64_t minimum_size, int *err, char *why, size_t why_len)
+{
     Export *new = calloc(1, sizeof *new);
     if (!new)
         abort();
-    err = open_device(path, &new->fd, &new->block_device, &new->size);
-    if (err) {
-        snprintf(why, why_len, "%s: %s", path, strerror(err));
+    *err = open_device(path, &new->fd, &new->block_device, &new->size);
+    if (*err) {
+        snprintf(why, why_len, "%s: %s", path, strerror(*err));
     } else if (new->size < minimum_size) {
         snprintf(why, why_len, "%s has %" PRIu64 " bytes, %" PRIu64 " are needed", path, new->size, minimum_size);
         close(new->fd);
-        err = ENOSPC;
+        *err = ENOSPC;
     }
-    if (err) {
+    if (*err) {
         free(new);
-        floor->generation = generation - 1; /* it never was open: the same generation may be tried again */
-        pthread_mutex_unlock(&lock);
-        return err;
+        return NULL;
     }
-    snprintf(new->volume_id, sizeof new->volume_id, "%s", volume_id);
-    snprintf(new->token, sizeof new->token, "%s", token);
-    new->path = strdup(path);
-    new->generation = generation;
-    new->references = 1;
-    new->next = table;
-    table = new;
+    pthread_mutex_init(&new->flush_lock, NULL);
+    return new;
+}
+
+int exports_open(const char *volume_id, uint64_t generation, const char *token, const char *path,
+                 uint64_t minimum_size, char *why, size_t why_len)
+{
+    int err = 0;
+    pthread_mutex_lock(&lock);
+    bool free_way = make_way_locked(volume_id, generation, token, path, &err, why, why_len);
+    Export *new = free_way ? new_export(path, minimum_size, &err, why, why_len) : NULL;
+    if (new) {
+        snprintf(new->volume_id, sizeof new->volume_id, "%s", volume_id);
+        snprintf(new->token, sizeof new->token, "%s", token);
+        new->path = strdup(path);
+        new->generation = generation;
+        new->references = 1;
+        new->next = table;
+        table = new;
+        floor_locked(volume_id)->generation = generation;
+    }
     pthread_mutex_unlock(&lock);
-    return 0;
+    return err;
 }
 
 void exports_close(const char *volume_id, uint64_t generation)
 {
     pthread_mutex_lock(&lock);
-    Export *e = find_locked(volume_id);
-    if (e && e->generation <= generation)
+    for (Export *e; (e = find_locked(volume_id)) && e->generation <= generation;)
         revoke_locked(e);
     Floor *floor = floor_locked(volume_id);
     if (floor->generation < generation)
@@ -283,14 +306,18 @@ bool export_is_block_device(const Export *export)
     return export->block_device;
 }
 
-void export_poison(Export *export)
+int export_flush(Export *export)
 {
-    atomic_store(&export->poisoned, true);
-}
-
-bool export_is_poisoned(const Export *export)
-{
-    return atomic_load(&export->poisoned);
+    /* The kernel tells each write-back error once per open file, and all connections share this one: whoever flushes beside
+     * the one who is told would hear that all is well. */
+    pthread_mutex_lock(&export->flush_lock);
+    int err = atomic_load(&export->poisoned) ? EIO : 0;
+    if (!err && fdatasync(export->fd) < 0) {
+        err = errno;
+        atomic_store(&export->poisoned, true);
+    }
+    pthread_mutex_unlock(&export->flush_lock);
+    return err;
 }
 
 void export_count(Export *export, ExportRequest kind, uint64_t bytes)

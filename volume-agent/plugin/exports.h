@@ -41,9 +41,9 @@ int export_fd(const Export *export);
 uint64_t export_size(const Export *export);
 bool export_is_block_device(const Export *export);
 
-/* The generation's flush failed: from now on every flush fails. */
-void export_poison(Export *export);
-bool export_is_poisoned(const Export *export);
+/* Brings all that was written to the storage: 0 or an errno. One failure poisons the generation: every later flush of it
+ * fails, too, on every connection. For admitted requests. */
+int export_flush(Export *export);
 
 typedef enum { EXPORT_READ, EXPORT_WRITE, EXPORT_ZERO, EXPORT_FLUSH, EXPORT_OTHER } ExportRequest;
 void export_count(Export *export, ExportRequest kind, uint64_t bytes);

@@ -9,7 +9,6 @@
 #include <nbdkit-plugin.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@
 
 #include "volume-agent/plugin/control.h"
 #include "volume-agent/plugin/exports.h"
+#include "volume-agent/plugin/punch.h"
 
 /* nbdkit 1.32 aborts when a client dies while answers of several threads are on their way to it. Requests of one
  * connection in turn avoid that; clients open several connections. */
@@ -138,18 +138,6 @@ static int finish(Export *export, int err, const char *what)
     return -1;
 }
 
-static int flush_device(Export *export)
-{
-    if (export_is_poisoned(export))
-        return EIO;
-    if (fdatasync(export_fd(export)) == 0)
-        return 0;
-    /* Linux reports a write-back error once; a second fdatasync would say that all is well. */
-    int err = errno;
-    export_poison(export);
-    return err;
-}
-
 static int drover_pread(void *handle, void *buffer, uint32_t count, uint64_t offset, uint32_t flags)
 {
     (void)flags;
@@ -198,25 +186,8 @@ static int drover_pwrite(void *handle, const void *buffer, uint32_t count, uint6
     if (!err)
         export_count(export, EXPORT_WRITE, count);
     if (!err && flags & NBDKIT_FLAG_FUA)
-        err = flush_device(export);
+        err = export_flush(export);
     return finish(export, err, "write");
-}
-
-/* Makes a range read as zero by the device's or file system's own means; EOPNOTSUPP when there are none. */
-static int zero_range(const Export *export, uint64_t count, uint64_t offset, uint32_t flags)
-{
-    int fd = export_fd(export);
-    /* On block devices PUNCH_HOLE is the kernel's zeroing without a fallback to writing: the fast one. */
-    bool punch = flags & NBDKIT_FLAG_MAY_TRIM || (flags & NBDKIT_FLAG_FAST_ZERO && export_is_block_device(export));
-    if (punch && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)count) == 0)
-        return 0;
-    if (punch && errno != EOPNOTSUPP && errno != ENODEV)
-        return errno;
-    if (flags & NBDKIT_FLAG_FAST_ZERO && export_is_block_device(export))
-        return EOPNOTSUPP;
-    if (fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)count) == 0)
-        return 0;
-    return errno == ENODEV ? EOPNOTSUPP : errno;
 }
 
 static int drover_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
@@ -224,11 +195,13 @@ static int drover_zero(void *handle, uint32_t count, uint64_t offset, uint32_t f
     Export *export = handle;
     if (!admit(export))
         return -1;
-    int err = zero_range(export, count, offset, flags); /* EOPNOTSUPP: nbdkit writes zeroes itself, or says so */
+    /* EOPNOTSUPP: nbdkit writes zeroes itself, or says so where only the fast way was wanted */
+    int err = punch_zeroes(export_fd(export), export_is_block_device(export), offset, count, flags & NBDKIT_FLAG_MAY_TRIM,
+                           flags & NBDKIT_FLAG_FAST_ZERO);
     if (!err)
         export_count(export, EXPORT_ZERO, count);
     if (!err && flags & NBDKIT_FLAG_FUA)
-        err = flush_device(export);
+        err = export_flush(export);
     return finish(export, err, "zero");
 }
 
@@ -237,13 +210,10 @@ static int drover_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
     Export *export = handle;
     if (!admit(export))
         return -1;
-    int err = 0;
-    if (fallocate(export_fd(export), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)count) < 0 &&
-        errno != EOPNOTSUPP && errno != ENODEV)
-        err = errno; /* trimming is advice: where it cannot be, nothing is owed */
+    int err = punch_away(export_fd(export), export_is_block_device(export), offset, count);
     export_count(export, EXPORT_OTHER, count);
     if (!err && flags & NBDKIT_FLAG_FUA)
-        err = flush_device(export);
+        err = export_flush(export);
     return finish(export, err, "trim");
 }
 
@@ -254,7 +224,7 @@ static int drover_flush(void *handle, uint32_t flags)
     if (!admit(export))
         return -1;
     export_count(export, EXPORT_FLUSH, 0);
-    return finish(export, flush_device(export), "flush");
+    return finish(export, export_flush(export), "flush");
 }
 
 static int add_extents(int fd, uint64_t offset, uint64_t end, struct nbdkit_extents *extents, bool one)
