@@ -118,11 +118,15 @@ static void serve(DroverVerifier *verifier, const DroverVerifyRequest *request)
         drover_fail(&error, DROVER_ERROR_PERMANENT, "Without digests nothing can be compared");
     else
         path = callbacks->locate(callbacks->data, request->volume_id, request->generation, &error);
-    if (path && compare_cells(verifier, request, path, &outcome, &error)) {
-        g_autofree char *after = callbacks->locate(callbacks->data, request->volume_id, request->generation, &error);
+    if (path) {
+        compare_cells(verifier, request, path, &outcome, &error);
+        g_autoptr(GError) gone = NULL;
+        g_autofree char *after = callbacks->locate(callbacks->data, request->volume_id, request->generation, &gone);
         if (!after) { /* another generation was opened meanwhile: what was read may be its bytes */
             g_array_set_size(verified, 0);
             g_array_set_size(mismatched, 0);
+            g_clear_error(&error);
+            error = g_steal_pointer(&gone);
         }
     }
     outcome.error = error;
