@@ -3,6 +3,7 @@
 
 import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -238,6 +239,37 @@ while True:
         client.stdout.close()
     other.pwrite(b"alive" + bytes(507), 0)
     assert server.child.poll() is None
+
+
+def test_the_agent_gets_through_again_after_a_crowd_of_clients(server, disk):
+    """Clients that take all of nbdkit's descriptors must not end the control socket's service for good."""
+    resource.prlimit(server.child.pid, resource.RLIMIT_NOFILE, (32, 32))
+    crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(48)]
+    waiting = []
+
+    def unanswered():
+        agent = socket.socket(socket.AF_UNIX)
+        agent.settimeout(0.3)
+        agent.connect(str(server.control_path))
+        waiting.append(agent)
+        try:
+            agent.sendall(b"ping\n")
+            agent.recv(16)
+        except TimeoutError:
+            return agent
+        except ConnectionError:
+            pass
+        return None
+
+    late = wait_for(unanswered, 10, "nbdkit to run out of descriptors")
+    late.settimeout(10)
+    for client in crowd:
+        client.close()
+    assert late.recv(16) == b"ok\n"
+    for agent in waiting:
+        agent.close()
+    assert server.open("v1", 1, TOKEN, disk) == "ok"
+    server.connect(name("v1", 1)).pwrite(b"alive" + bytes(507), 0)
 
 
 def test_statistics(server, disk):
