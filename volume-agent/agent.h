@@ -36,7 +36,8 @@ DroverVerifyCallbacks drover_agent_verify_callbacks(DroverAgent *agent);
 /* For DroverOpContext.release_device. */
 void drover_agent_release_device(void *agent, const char *volume_id);
 
-/* Heartbeats on drover.fleet from a thread of their own, until stopped; the last one says so. */
+/* Heartbeats on drover.fleet, at every interval and soon after a change, from a thread of their own, until stopped; the last
+ * one says so. */
 typedef struct DroverAgentHeart DroverAgentHeart;
 DroverAgentHeart *drover_agent_heart_start(DroverAgent *agent);
 void drover_agent_heart_stop(DroverAgentHeart *heart);

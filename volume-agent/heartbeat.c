@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
 #include <unistd.h>
 
 #include "drover/v1/fleet.pb-c.h"
@@ -7,9 +8,12 @@
 #include "lib/base/log.h"
 #include "volume-agent/agent.h"
 
+#define CHANGE_POLL_US 250000
+
 struct DroverAgentHeart {
     DroverAgent *agent;
     GThread *thread;
+    GThread *probe;
     GMutex lock;
     GCond cond;
     bool stop;
@@ -57,12 +61,12 @@ static void beat(DroverAgentHeart *heart, bool stopped)
     status.agent = (char *)agent->name;
     status.appliance_vm_id = (char *)agent->context.appliance_vm_id;
     status.device_slots = slots;
-    status.free_device_slots = slots - MIN(slots, records->len);
+    status.free_device_slots = slots - MIN(slots, drover_device_count(&agent->context.roots));
     status.nbd_host = (char *)agent->context.nbd_public_host;
     status.nbd_port = agent->context.nbd_public_port;
     status.n_exports = records->len;
     status.exports = pointers;
-    status.cloudstack_reachable = true;
+    status.cloudstack_reachable = drover_cloudstack_is_reachable(agent->context.cloud);
 
     Drover__V1__Heartbeat message = DROVER__V1__HEARTBEAT__INIT;
     message.process_id = (char *)agent->name;
@@ -86,19 +90,64 @@ static void beat(DroverAgentHeart *heart, bool stopped)
     stats_unref(stats);
 }
 
+/* What others wait for; a heartbeat goes out at once when it changes. */
+static char *describe(DroverAgent *agent)
+{
+    GString *text = g_string_new(NULL);
+    g_autoptr(GPtrArray) records = drover_export_book_list(agent->book);
+    for (guint i = 0; i < records->len; i++) {
+        const DroverExportRecord *record = g_ptr_array_index(records, i);
+        g_string_append_printf(text, "%s %" G_GUINT64_FORMAT " %d\n", record->volume_id, record->generation, record->writable);
+    }
+    g_string_append_printf(text, "%u %d %d", drover_device_count(&agent->context.roots),
+                           drover_cloudstack_is_reachable(agent->context.cloud), drover_drain_requested());
+    return g_string_free(text, FALSE);
+}
+
+/* Sleeps; true when it is time to end. */
+static bool pause_us(DroverAgentHeart *heart, gint64 us)
+{
+    g_mutex_lock(&heart->lock);
+    gint64 until = g_get_monotonic_time() + us;
+    while (!heart->stop && g_cond_wait_until(&heart->cond, &heart->lock, until))
+        ;
+    bool stop = heart->stop;
+    g_mutex_unlock(&heart->lock);
+    return stop;
+}
+
 static gpointer serve(gpointer data)
 {
     DroverAgentHeart *heart = data;
-    g_mutex_lock(&heart->lock);
-    while (!heart->stop) {
-        g_mutex_unlock(&heart->lock);
+    g_autofree char *told = NULL;
+    gint64 due = 0;
+    do {
+        g_autofree char *now = describe(heart->agent);
+        if (g_get_monotonic_time() < due && strcmp(now, told) == 0)
+            continue;
+        g_free(told);
+        told = g_steal_pointer(&now);
+        due = g_get_monotonic_time() + heart->interval_ms * 1000;
         beat(heart, false);
-        g_mutex_lock(&heart->lock);
-        gint64 next = g_get_monotonic_time() + heart->interval_ms * 1000;
-        while (!heart->stop && g_cond_wait_until(&heart->cond, &heart->lock, next))
-            ;
-    }
-    g_mutex_unlock(&heart->lock);
+    } while (!pause_us(heart, MIN(CHANGE_POLL_US, MAX(due - g_get_monotonic_time(), 1))));
+    return NULL;
+}
+
+/* An agent that has nothing to do still tells the truth about CloudStack. Its own thread: the question may hang. */
+static gpointer probe(gpointer data)
+{
+    DroverAgentHeart *heart = data;
+    static const char *const parameters[] = {"page", "1", "pagesize", "1", NULL};
+    do {
+        DroverCloudStack *cloud = heart->agent->context.cloud;
+        g_autoptr(GError) error = NULL;
+        if (drover_cloudstack_is_reachable(cloud) && drover_cloudstack_silence_ms(cloud) < heart->interval_ms)
+            continue;
+        json_t *answer = drover_cloudstack_call(cloud, "listZones", 0, parameters, NULL, &error);
+        if (!answer && !drover_cloudstack_is_down(error))
+            drover_warning("cloudstack.probe", error->message);
+        json_decref(answer);
+    } while (!pause_us(heart, heart->interval_ms * 1000));
     return NULL;
 }
 
@@ -112,6 +161,7 @@ DroverAgentHeart *drover_agent_heart_start(DroverAgent *agent)
     g_mutex_init(&heart->lock);
     g_cond_init(&heart->cond);
     heart->thread = g_thread_new("heartbeat", serve, heart);
+    heart->probe = g_thread_new("probe", probe, heart);
     return heart;
 }
 
@@ -121,9 +171,10 @@ void drover_agent_heart_stop(DroverAgentHeart *heart)
         return;
     g_mutex_lock(&heart->lock);
     heart->stop = true;
-    g_cond_signal(&heart->cond);
+    g_cond_broadcast(&heart->cond);
     g_mutex_unlock(&heart->lock);
     g_thread_join(heart->thread);
+    g_thread_join(heart->probe);
     beat(heart, true);
     g_mutex_clear(&heart->lock);
     g_cond_clear(&heart->cond);
