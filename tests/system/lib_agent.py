@@ -248,19 +248,20 @@ class AgentLeader:
     def bytes_of(self, volume):
         return Path(self.cloud.dir) / "volumes" / f"{volume}.raw"
 
+    def _log(self):
+        with open(Path(self.cloud.dir) / "requests.log", encoding="utf-8") as file:
+            return [json.loads(line) for line in file if line.endswith("\n")]
+
+    def answers(self):
+        """Number of a request -> the log's row about its answer."""
+        return {row["answer"]: row for row in self._log() if "answer" in row}
+
     def changes(self, command=None):
         """Changing requests at the double that were not refused at once, as (command, object, row)."""
-        answers = {}
-        with open(Path(self.cloud.dir) / "requests.log", encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-        for row in rows:
-            if "answer" in row:
-                answers[row["answer"]] = row
-        found = []
-        for row in rows:
+        answers, found = self.answers(), []
+        for row in self._log():
             if row.get("command") in CHANGING and command in (None, row["command"]):
-                params = row["params"]
-                subject = params.get("customid") or params.get("id")
+                subject = row["params"].get("customid") or row["params"].get("id")
                 if answers.get(row["n"], {}).get("status", 200) == 200:
                     found.append((row["command"], subject, row))
         return found
