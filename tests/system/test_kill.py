@@ -100,7 +100,8 @@ def test_kill_in_the_middle(make_fleet, pb, raw, victim):
             assert same_content(raw, volume_path(fleet, job)) is None
             moved = int(job_hash(fleet, job)["bytes_transferred"])
             again = written.total() - moved
-            assert again <= slots * 64 * MIB, f"{again / MIB:.1f} MiB were sent again"
+            # What nbdkit writes besides (its log, its socket's answers) is far below a megabyte.
+            assert 0 <= again <= slots * 64 * MIB + MIB // 2, f"{again / MIB:.1f} MiB were sent again"
             sampler.check(checkpoints)
             fleet.drover("cleanup", job)
             wait_for(lambda: not volume_path(fleet, job).exists(), 60, "The clean-up")
