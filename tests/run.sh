@@ -2,25 +2,28 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds, and runs tests.
 #
-#   tests/run.sh [unit|system|all] [-k EXPR] [--preset PRESET]
+#   tests/run.sh [unit|system|fault|all] [-k EXPR] [--preset PRESET]
 #
+#   (none)   unit and system
 #   unit     decisions and parsers (cmocka), under AddressSanitizer and UndefinedBehaviorSanitizer
-#   system   whole fleets on real Kafka, Redis and nbdkit, with processes killed in the middle (pytest)
-#   all      both (the default)
+#   system   whole fleets on real Kafka, Redis and nbdkit (pytest)
+#   fault    the same fleets with processes killed at many points, and long random sequences
+#   all      all three: what CI runs
 #   -k EXPR  only tests whose name matches: a regular expression for unit tests, a pytest expression for system tests
 #   --preset PRESET   build of the unit tests: dev, release, asan (default) or tsan
 #
 # The last line counts: "N passed, N failed". Exit code 0: none failed. In CI (CI is set) a skipped test counts as failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-suite=all expression='' preset=asan
+suites='unit system' expression='' preset=asan
 while [ $# -gt 0 ]; do
   case $1 in
-    unit | system | all) suite=$1; shift ;;
+    unit | system | fault) suites=$1; shift ;;
+    all) suites='unit system fault'; shift ;;
     -k) expression=${2:?-k needs an expression}; shift 2 ;;
     --preset) preset=${2:?--preset needs a name}; shift 2 ;;
-    -h | --help) sed -n '3,13s/^# \{0,1\}//p' tests/run.sh; exit 0 ;;
-    *) sed -n '3,13s/^# \{0,1\}//p' tests/run.sh >&2; echo "tests/run.sh: unknown argument '$1'" >&2; exit 2 ;;
+    -h | --help) sed -n '3,16s/^# \{0,1\}//p' tests/run.sh; exit 0 ;;
+    *) sed -n '3,16s/^# \{0,1\}//p' tests/run.sh >&2; echo "tests/run.sh: unknown argument '$1'" >&2; exit 2 ;;
   esac
 done
 export DROVER_CACHE=${DROVER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/drover}
@@ -59,19 +62,22 @@ PY
   passed=$((passed + ${numbers% *})) failed=$((failed + ${numbers#* }))
 }
 
-if [ "$suite" != system ]; then
+if [[ $suites == *unit* ]]; then
   echo "== unit tests ($preset)"
   build "$preset"
   export ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
   ctest --test-dir "build/$preset" -j 2 --output-on-failure --output-junit "$results/unit.xml" ${expression:+-R "$expression"} || true
   count "$results/unit.xml"
 fi
-if [ "$suite" != unit ]; then
-  echo "== system tests"
+directories=()
+if [[ $suites == *system* ]]; then directories+=(tests/system tests/doubles); fi
+if [[ $suites == *fault* ]]; then directories+=(tests/fault); fi
+if [ ${#directories[@]} -gt 0 ]; then
+  echo "== ${suites#unit } tests"
   build release
   ./deploy/kafka/kafka.sh archive
   rc=0
-  /usr/bin/python3 -m pytest tests/system tests/doubles -p no:cacheprovider -q --durations=10 --junitxml "$results/system.xml" \
+  /usr/bin/python3 -m pytest "${directories[@]}" -p no:cacheprovider -q --durations=10 --junitxml "$results/system.xml" \
     ${expression:+-k "$expression"} || rc=$?
   [ "$rc" = 5 ] || count "$results/system.xml" # 5: no test matches
 fi

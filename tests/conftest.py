@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE))
+ROOT = HERE.parent
+sys.path.insert(0, str(HERE / "harness"))
 sys.path.insert(0, str(ROOT / "deploy"))
 
 import fleet as fleet_module  # noqa: E402
