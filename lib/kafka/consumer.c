@@ -9,6 +9,7 @@ typedef struct {
     char *topic; /* with the "drover." prefix */
     int32_t partition;
     bool at_end;
+    int64_t next_offset; /* after what was polled; -1: nothing yet */
 } Owned;
 
 struct DroverConsumer {
@@ -46,6 +47,7 @@ static void add_owned(DroverConsumer *consumer, const char *topic, int32_t parti
     Owned *o = g_new0(Owned, 1);
     o->topic = g_strdup(topic);
     o->partition = partition;
+    o->next_offset = -1;
     g_mutex_lock(&consumer->lock);
     g_ptr_array_add(consumer->owned, o);
     g_mutex_unlock(&consumer->lock);
@@ -276,8 +278,10 @@ static void set_at_end(DroverConsumer *consumer, const rd_kafka_message_t *messa
     g_autofree char *topic = drover_kafka_local_topic(consumer->kafka, rd_kafka_topic_name(message->rkt));
     g_mutex_lock(&consumer->lock);
     Owned *o = find_owned(consumer, topic, message->partition);
-    if (o)
+    if (o) {
         o->at_end = at_end;
+        o->next_offset = message->offset + !at_end;
+    }
     g_mutex_unlock(&consumer->lock);
 }
 
@@ -319,6 +323,22 @@ bool drover_consumer_at_end(const DroverConsumer *consumer)
         all = ((Owned *)g_ptr_array_index(consumer->owned, i))->at_end;
     g_mutex_unlock(lock);
     return all;
+}
+
+int64_t drover_consumer_lag(const DroverConsumer *consumer)
+{
+    GMutex *lock = (GMutex *)&consumer->lock;
+    int64_t lag = 0;
+    g_mutex_lock(lock);
+    for (guint i = 0; i < consumer->owned->len; i++) {
+        const Owned *o = g_ptr_array_index(consumer->owned, i);
+        int64_t low = 0, high = 0;
+        g_autofree char *wire = drover_kafka_topic(consumer->kafka, o->topic);
+        if (!o->at_end && !rd_kafka_get_watermark_offsets(consumer->client, wire, o->partition, &low, &high) && high >= 0)
+            lag += MAX(high - MAX(o->next_offset, low), 0);
+    }
+    g_mutex_unlock(lock);
+    return lag;
 }
 
 bool drover_consumer_commit(DroverConsumer *consumer, const DroverRecord *record, GError **error)

@@ -135,6 +135,10 @@ DroverRecord *drover_consumer_poll(DroverConsumer *consumer, int timeout_ms, GEr
  * (control records of transactions make offset arithmetic wrong; this uses librdkafka's partition EOF). */
 bool drover_consumer_at_end(const DroverConsumer *consumer);
 
+/* About how many records are ahead of what was polled, as of the last fetch; 0 at the end. Offsets that transactions take for
+ * themselves count. Any thread. */
+int64_t drover_consumer_lag(const DroverConsumer *consumer);
+
 /* Group: commits OFFSET + 1 of RECORD synchronously. Any error means: drop the record, somebody else will get it. */
 bool drover_consumer_commit(DroverConsumer *consumer, const DroverRecord *record, GError **error);
 

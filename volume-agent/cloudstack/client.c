@@ -22,6 +22,8 @@ struct DroverCloudStack {
     _Atomic int64_t answered_at_ms; /* on the boot clock; 0: never */
     GMutex lock;
     GQueue idle; /* CURL handles with their open connections */
+    DroverCloudSeen seen; /* may be NULL */
+    void *seen_data;
 };
 
 static gpointer init_curl(gpointer unused)
@@ -209,6 +211,18 @@ static json_t *parse_answer(const char *command, long status, const GString *ans
     return NULL;
 }
 
+static void tell(const DroverCloudStack *cloud, const char *command, gint64 began_us, int error_code)
+{
+    if (cloud->seen)
+        cloud->seen(cloud->seen_data, command, g_get_monotonic_time() - began_us, error_code);
+}
+
+void drover_cloudstack_observe(DroverCloudStack *cloud, DroverCloudSeen seen, void *data)
+{
+    cloud->seen = seen;
+    cloud->seen_data = data;
+}
+
 json_t *drover_cloudstack_call(DroverCloudStack *cloud, const char *command, int64_t expires_at_ms,
                                const char *const *parameters, DroverCloudFailure *failure, GError **error)
 {
@@ -230,11 +244,13 @@ json_t *drover_cloudstack_call(DroverCloudStack *cloud, const char *command, int
     char *body = drover_cloudstack_sign(all, cloud->secret_key);
     g_autoptr(GString) answer = g_string_new(NULL);
     long status = 0;
+    gint64 began_us = g_get_monotonic_time();
     CURLcode code = exchange(cloud, body, expires_at_ms != 0, answer, &status);
     forget(body);
     if (code != CURLE_OK) {
         failure->maybe_done = !never_sent(code);
         atomic_store(&cloud->reachable, false);
+        tell(cloud, command, began_us, -1);
         drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-CLOUDSTACK-DOWN: CloudStack %s: %s does not answer: %s", command,
                     cloud->url, curl_easy_strerror(code));
         return NULL;
@@ -242,7 +258,9 @@ json_t *drover_cloudstack_call(DroverCloudStack *cloud, const char *command, int
     failure->expired = status == 401 && drover_now_ms() >= expires_ms;
     atomic_store(&cloud->reachable, status < 500 || status >= 530);
     atomic_store(&cloud->answered_at_ms, drover_boottime_ms());
-    return parse_answer(command, status, answer, failure, error);
+    json_t *response = parse_answer(command, status, answer, failure, error);
+    tell(cloud, command, began_us, response ? 0 : failure->error_code);
+    return response;
 }
 
 bool drover_cloudstack_is_reachable(DroverCloudStack *cloud)

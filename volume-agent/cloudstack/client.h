@@ -36,6 +36,11 @@ typedef struct {
 json_t *drover_cloudstack_call(DroverCloudStack *cloud, const char *command, int64_t expires_at_ms,
                                const char *const *parameters, DroverCloudFailure *failure, GError **error);
 
+/* SEEN is called after every request, on the thread that made it: the command, how long the answer took, and what came of it:
+ * 0 success, CloudStack's errorcode, -1 no answer. Set it before the first request. */
+typedef void (*DroverCloudSeen)(void *data, const char *command, int64_t took_us, int error_code);
+void drover_cloudstack_observe(DroverCloudStack *cloud, DroverCloudSeen seen, void *data);
+
 /* ERROR means that CloudStack could not be reached (code DRV-CLOUDSTACK-DOWN), not that it refused or failed. */
 bool drover_cloudstack_is_down(const GError *error);
 /* The last request was answered by CloudStack. False before the first. */

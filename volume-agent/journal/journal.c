@@ -19,6 +19,9 @@ struct DroverJournal {
     char *topic;
     DroverProducer *producer;
     void (*on_lost)(const GError *error);
+    DroverJournalSeen seen; /* with SEEN_DATA, guarded by SEEN_LOCK */
+    void *seen_data;
+    GMutex seen_lock;
     GThread *thread;
     GMutex lock;
     GCond changed;
@@ -37,10 +40,16 @@ static void free_export(gpointer data)
     drover_export_record_free(data);
 }
 
+static void free_snapshot(gpointer data)
+{
+    drover_snapshot_record_free(data);
+}
+
 void drover_journal_content_clear(DroverJournalContent *content)
 {
     g_clear_pointer(&content->operations, g_ptr_array_unref);
     g_clear_pointer(&content->exports, g_ptr_array_unref);
+    g_clear_pointer(&content->snapshots, g_ptr_array_unref);
 }
 
 /* ---- reading -------------------------------------------------------------------------------------------------- */
@@ -48,6 +57,7 @@ void drover_journal_content_clear(DroverJournalContent *content)
 typedef struct {
     GHashTable *operations; /* key -> DroverOperation */
     GHashTable *exports;    /* key -> DroverExportRecord */
+    GHashTable *snapshots;  /* key -> DroverSnapshotRecord */
     int64_t next_offset;
 } Loaded;
 
@@ -58,6 +68,7 @@ static void load_record(Loaded *loaded, const DroverRecord *record)
     if (!record->value) {
         g_hash_table_remove(loaded->operations, record->key);
         g_hash_table_remove(loaded->exports, record->key);
+        g_hash_table_remove(loaded->snapshots, record->key);
         return;
     }
     Drover__V1__JournalRecord *value = drover__v1__journal_record__unpack(NULL, record->len, record->value);
@@ -72,6 +83,8 @@ static void load_record(Loaded *loaded, const DroverRecord *record)
             g_hash_table_replace(loaded->operations, g_strdup(record->key), operation);
     } else if (value->record_case == DROVER__V1__JOURNAL_RECORD__RECORD_EXPORT) {
         g_hash_table_replace(loaded->exports, g_strdup(record->key), drover_export_record_unpack(value->export));
+    } else if (value->record_case == DROVER__V1__JOURNAL_RECORD__RECORD_SNAPSHOT) {
+        g_hash_table_replace(loaded->snapshots, g_strdup(record->key), drover_snapshot_record_unpack(value->snapshot));
     } else if (value->record_case == DROVER__V1__JOURNAL_RECORD__RECORD_OFFSET) {
         loaded->next_offset = value->offset->next_offset;
     }
@@ -105,7 +118,8 @@ static bool load(const DroverKafka *kafka, const char *topic, DroverJournalConte
         return false;
     g_autoptr(GHashTable) operations = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_operation);
     g_autoptr(GHashTable) exports = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_export);
-    Loaded loaded = {operations, exports, -1};
+    g_autoptr(GHashTable) snapshots = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_snapshot);
+    Loaded loaded = {operations, exports, snapshots, -1};
     gint64 deadline = g_get_monotonic_time() + 10 * (gint64)TIMEOUT_MS * 1000;
     while (!drover_consumer_at_end(consumer)) {
         g_autoptr(GError) failure = NULL;
@@ -121,6 +135,7 @@ static bool load(const DroverKafka *kafka, const char *topic, DroverJournalConte
     content->operations = take_values(operations, free_operation);
     g_ptr_array_sort(content->operations, by_sequence);
     content->exports = take_values(exports, free_export);
+    content->snapshots = take_values(snapshots, free_snapshot);
     content->next_offset = loaded.next_offset;
     return true;
 }
@@ -164,6 +179,25 @@ static bool write_batches(DroverJournal *journal, GPtrArray *batches, GError **e
     }
 }
 
+static void tell(DroverJournal *journal, const GPtrArray *batches)
+{
+    g_mutex_lock(&journal->seen_lock);
+    for (guint i = 0; journal->seen && i < batches->len; i++) {
+        const Batch *batch = g_ptr_array_index(batches, i);
+        for (size_t e = 0; e < batch->n; e++)
+            journal->seen(journal->seen_data, batch->entries[e].key, batch->entries[e].value);
+    }
+    g_mutex_unlock(&journal->seen_lock);
+}
+
+void drover_journal_observe(DroverJournal *journal, DroverJournalSeen seen, void *data)
+{
+    g_mutex_lock(&journal->seen_lock);
+    journal->seen = seen;
+    journal->seen_data = data;
+    g_mutex_unlock(&journal->seen_lock);
+}
+
 static gpointer serve(gpointer data)
 {
     DroverJournal *journal = data;
@@ -182,6 +216,8 @@ static gpointer serve(gpointer data)
         bool ok = !lost && write_batches(journal, batches, &error);
         if (!ok && !lost)
             journal->on_lost(error);
+        if (ok)
+            tell(journal, batches);
         g_mutex_lock(&journal->lock);
         journal->lost = !ok;
         for (guint i = 0; i < batches->len; i++) {
@@ -226,6 +262,7 @@ DroverJournal *drover_journal_open(const DroverKafka *kafka, const char *agent, 
     journal->producer = g_steal_pointer(&producer);
     journal->on_lost = lost;
     g_mutex_init(&journal->lock);
+    g_mutex_init(&journal->seen_lock);
     g_cond_init(&journal->changed);
     g_queue_init(&journal->waiting);
     journal->thread = g_thread_new("journal", serve, journal);
@@ -243,6 +280,7 @@ void drover_journal_close(DroverJournal *journal)
     g_thread_join(journal->thread);
     drover_producer_free(journal->producer);
     g_mutex_clear(&journal->lock);
+    g_mutex_clear(&journal->seen_lock);
     g_cond_clear(&journal->changed);
     g_free(journal->topic);
     g_free(journal);

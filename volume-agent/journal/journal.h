@@ -16,6 +16,7 @@ typedef struct DroverJournal DroverJournal;
 typedef struct {
     GPtrArray *operations; /* DroverOperation, by sequence */
     GPtrArray *exports;    /* DroverExportRecord */
+    GPtrArray *snapshots;  /* DroverSnapshotRecord */
     int64_t next_offset;   /* of drover.tasks.<agent>; -1: never read */
 } DroverJournalContent;
 void drover_journal_content_clear(DroverJournalContent *content);
@@ -30,12 +31,17 @@ void drover_journal_close(DroverJournal *journal);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverJournal, drover_journal_close)
 
 typedef struct {
-    char *key;     /* "op/<operation_id>", "export/<volume_id>", "offset" */
+    char *key;     /* "op/<operation_id>", "export/<volume_id>", "snapshot/<snapshot_id>", "offset" */
     GBytes *value; /* NULL: tombstone */
 } DroverJournalEntry;
 
 /* Writes N entries in one transaction and waits until they are durable; takes keys and values. Any thread. False: the
  * journal is lost (see LOST). */
 bool drover_journal_write(DroverJournal *journal, DroverJournalEntry *entries, size_t n);
+
+/* SEEN is called with every entry that has become durable, in the order of the journal, on a thread of the journal's, before the
+ * write returns. Must not block. One observer; NULL ends it, and returns when it is not being called any more. */
+typedef void (*DroverJournalSeen)(void *data, const char *key, GBytes *value);
+void drover_journal_observe(DroverJournal *journal, DroverJournalSeen seen, void *data);
 
 #endif

@@ -21,6 +21,15 @@ DroverOperation *drover_operation_new(Drover__V1__VolumeOperation *asked)
     return operation;
 }
 
+void drover_operation_add_volume(DroverOperation *operation, const char *volume_id)
+{
+    GPtrArray **ids = &operation->result.volume_ids;
+    if (!*ids)
+        *ids = g_ptr_array_new_with_free_func(g_free);
+    if (!g_ptr_array_find_with_equal_func(*ids, volume_id, g_str_equal, NULL))
+        g_ptr_array_add(*ids, g_strdup(volume_id));
+}
+
 static void result_clear(DroverOperationResult *r)
 {
     if (r->token)
@@ -34,6 +43,9 @@ static void result_clear(DroverOperationResult *r)
     g_free(r->nbd_host);
     g_free(r->old_root_volume_id);
     g_free(r->vm_state);
+    g_free(r->report);
+    if (r->volume_ids)
+        g_ptr_array_unref(r->volume_ids);
 }
 
 void drover_operation_free(DroverOperation *operation)
@@ -82,6 +94,20 @@ const char *drover_operation_kind(const DroverOperation *operation)
         return "stop-vm";
     case DROVER__V1__VOLUME_OPERATION__OPERATION_DESTROY_VM:
         return "destroy-vm";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CLEANUP_TEST_FAILOVER:
+        return "cleanup-test-failover";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_TRACK_SNAPSHOT:
+        return "track-snapshot";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_UPDATE_SNAPSHOT:
+        return "update-snapshot";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CLEAR_SNAPSHOTS:
+        return "clear-snapshots";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_EXPORT:
+        return "remove-export";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_ORPHAN_EXPORTS:
+        return "remove-orphan-exports";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_FORCE_SYNC:
+        return "force-sync";
     default:
         return "unknown";
     }
@@ -107,6 +133,12 @@ const char *drover_operation_volume_id(const DroverOperation *operation)
         return o->swap_root->volume_id;
     case DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_TO_VM:
         return o->attach_to_vm->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_TRACK_SNAPSHOT:
+        return o->track_snapshot->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CLEAR_SNAPSHOTS:
+        return o->clear_snapshots->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_EXPORT:
+        return o->remove_export->volume_id;
     default:
         return "";
     }
@@ -128,6 +160,12 @@ const char *drover_operation_vm_id(const DroverOperation *operation)
         return o->stop_vm->vm_id;
     case DROVER__V1__VOLUME_OPERATION__OPERATION_DESTROY_VM:
         return o->destroy_vm->vm_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CLEANUP_TEST_FAILOVER:
+        return o->cleanup_test_failover->vm_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_TRACK_SNAPSHOT:
+        return o->track_snapshot->vm_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CLEAR_SNAPSHOTS:
+        return o->clear_snapshots->vm_id;
     default:
         return "";
     }
@@ -138,7 +176,10 @@ bool drover_operation_uses_appliance(const DroverOperation *operation)
     Drover__V1__VolumeOperation__OperationCase kind = operation->asked->operation_case;
     return kind == DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_VOLUME ||
            kind == DROVER__V1__VOLUME_OPERATION__OPERATION_DETACH_VOLUME ||
-           kind == DROVER__V1__VOLUME_OPERATION__OPERATION_DELETE_VOLUME;
+           kind == DROVER__V1__VOLUME_OPERATION__OPERATION_DELETE_VOLUME ||
+           kind == DROVER__V1__VOLUME_OPERATION__OPERATION_CLEANUP_TEST_FAILOVER ||
+           kind == DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_ORPHAN_EXPORTS ||
+           kind == DROVER__V1__VOLUME_OPERATION__OPERATION_FORCE_SYNC;
 }
 
 static GBytes *pack(const ProtobufCMessage *message)
@@ -170,6 +211,9 @@ GBytes *drover_operation_pack(const DroverOperation *o, const char *agent, const
     result.old_root_volume_id = text(o->result.old_root_volume_id);
     result.vm_state = text(o->result.vm_state);
     result.already_done = o->result.already_done;
+    result.n_volume_ids = o->result.volume_ids ? o->result.volume_ids->len : 0;
+    result.volume_ids = o->result.volume_ids ? (char **)o->result.volume_ids->pdata : NULL;
+    result.report = text(o->result.report);
 
     g_autofree char *code = drover_error_code(o->error_message);
     Drover__V1__Error error = DROVER__V1__ERROR__INIT;
@@ -237,6 +281,9 @@ DroverOperation *drover_operation_unpack(const Drover__V1__JournalOperation *rec
         o->result.old_root_volume_id = g_strdup(r->old_root_volume_id);
         o->result.vm_state = g_strdup(r->vm_state);
         o->result.already_done = r->already_done;
+        for (size_t i = 0; i < r->n_volume_ids; i++)
+            drover_operation_add_volume(o, r->volume_ids[i]);
+        o->result.report = g_strdup(r->report);
     }
     return o;
 }
@@ -296,6 +343,53 @@ DroverExportRecord *drover_export_record_unpack(const Drover__V1__JournalExport 
     const DroverExportRecord record = {e->volume_id, e->job_id,      e->disk_id,       e->export_name, e->generation,
                                        e->token,     e->writable,    e->device_path,   e->device_serial, e->size_bytes};
     return drover_export_record_copy(&record);
+}
+
+DroverSnapshotRecord *drover_snapshot_record_copy(const DroverSnapshotRecord *from)
+{
+    DroverSnapshotRecord *copy = g_new0(DroverSnapshotRecord, 1);
+    *copy = *from;
+    copy->snapshot_id = g_strdup(from->snapshot_id);
+    copy->volume_id = g_strdup(from->volume_id);
+    copy->vm_id = g_strdup(from->vm_id);
+    copy->name = g_strdup(from->name);
+    copy->status = g_strdup(from->status);
+    return copy;
+}
+
+void drover_snapshot_record_free(DroverSnapshotRecord *record)
+{
+    if (!record)
+        return;
+    g_free(record->snapshot_id);
+    g_free(record->volume_id);
+    g_free(record->vm_id);
+    g_free(record->name);
+    g_free(record->status);
+    g_free(record);
+}
+
+GBytes *drover_snapshot_record_pack(const DroverSnapshotRecord *record)
+{
+    Drover__V1__JournalSnapshot s = DROVER__V1__JOURNAL_SNAPSHOT__INIT;
+    s.snapshot_id = text(record->snapshot_id);
+    s.volume_id = text(record->volume_id);
+    s.vm_id = text(record->vm_id);
+    s.name = text(record->name);
+    s.status = text(record->status);
+    s.created_at_ms = record->created_at_ms;
+    s.updated_at_ms = record->updated_at_ms;
+    Drover__V1__JournalRecord value = DROVER__V1__JOURNAL_RECORD__INIT;
+    value.record_case = DROVER__V1__JOURNAL_RECORD__RECORD_SNAPSHOT;
+    value.snapshot = &s;
+    return pack(&value.base);
+}
+
+DroverSnapshotRecord *drover_snapshot_record_unpack(const Drover__V1__JournalSnapshot *s)
+{
+    const DroverSnapshotRecord record = {s->snapshot_id, s->volume_id,     s->vm_id,        s->name,
+                                         s->status,      s->created_at_ms, s->updated_at_ms};
+    return drover_snapshot_record_copy(&record);
 }
 
 GBytes *drover_offset_pack(int64_t next_offset)

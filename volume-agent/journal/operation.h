@@ -26,6 +26,8 @@ typedef struct {
     char *old_root_volume_id;
     char *vm_state;
     bool already_done;
+    GPtrArray *volume_ids; /* strings; NULL: none */
+    char *report;          /* JSON */
 } DroverOperationResult;
 
 typedef struct {
@@ -61,6 +63,9 @@ const char *drover_operation_vm_id(const DroverOperation *operation);
 /* It plugs into or unplugs from the appliance. */
 bool drover_operation_uses_appliance(const DroverOperation *operation);
 
+/* Adds VOLUME_ID to result->volume_ids, unless it is there. */
+void drover_operation_add_volume(DroverOperation *operation, const char *volume_id);
+
 /* Replaces *FIELD by a copy of VALUE. */
 void drover_set_text(char **field, const char *value);
 
@@ -87,6 +92,22 @@ void drover_export_record_free(DroverExportRecord *record);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverExportRecord, drover_export_record_free)
 GBytes *drover_export_record_pack(const DroverExportRecord *record);
 DroverExportRecord *drover_export_record_unpack(const Drover__V1__JournalExport *record);
+
+/* A tracked snapshot, as journalled. */
+typedef struct {
+    char *snapshot_id;
+    char *volume_id;
+    char *vm_id;
+    char *name;
+    char *status;
+    int64_t created_at_ms;
+    int64_t updated_at_ms;
+} DroverSnapshotRecord;
+DroverSnapshotRecord *drover_snapshot_record_copy(const DroverSnapshotRecord *from);
+void drover_snapshot_record_free(DroverSnapshotRecord *record);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverSnapshotRecord, drover_snapshot_record_free)
+GBytes *drover_snapshot_record_pack(const DroverSnapshotRecord *record);
+DroverSnapshotRecord *drover_snapshot_record_unpack(const Drover__V1__JournalSnapshot *record);
 
 /* "next offset of the task topic" as a journal record, packed. */
 GBytes *drover_offset_pack(int64_t next_offset);
