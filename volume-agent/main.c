@@ -124,6 +124,7 @@ static bool run(DroverAgent *agent, GError **error)
         agent->server = drover_nbd_server_start(&server_options, error);
     if (agent->server) {
         agent->book = agent->context.exports = drover_export_book_new(agent->context.journal, agent->server);
+        agent->context.snapshots = drover_snapshot_book_new(agent->context.journal, content.snapshots);
         find_devices_again(agent, content.exports);
         drover_export_book_restore(agent->book, content.exports);
         DroverVerifyCallbacks callbacks = drover_agent_verify_callbacks(agent);
@@ -144,6 +145,7 @@ static bool run(DroverAgent *agent, GError **error)
     drover_agent_heart_stop(heart);
     drover_nbd_server_stop(agent->server);
     drover_export_book_free(agent->book);
+    drover_snapshot_book_free(agent->context.snapshots);
     drover_journal_close(agent->context.journal);
     drover_stopped_free(agent->stopped);
     drover_producer_free(agent->producer);

@@ -10,6 +10,7 @@
 #include "volume-agent/device/device.h"
 #include "volume-agent/export/book.h"
 #include "volume-agent/journal/journal.h"
+#include "volume-agent/snapshot/book.h"
 
 typedef struct {
     const char *agent;
@@ -29,6 +30,10 @@ typedef struct {
     DroverCloudStack *cloud;
     DroverJournal *journal;
     DroverExportBook *exports;
+    DroverSnapshotBook *snapshots;
+    /* One pass of reconciliation for ForceSync: *REPORT is a newly allocated JSON object. NULL: the agent does without. */
+    bool (*reconcile)(void *data, bool repair, char **report, GError **error);
+    void *reconcile_data;
     /* Waits until nobody reads back from the device of VOLUME_ID any more. */
     void (*release_device)(void *data, const char *volume_id);
     void *release_data;

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "volume-agent/operations/operations.h"
 
+#include <string.h>
+
 #include "lib/base/error.h"
+#include "lib/base/log.h"
+#include "volume-agent/operations/look.h"
 
 bool drover_op_open_export(const DroverOpContext *context, DroverOperation *operation, GError **error)
 {
@@ -43,4 +47,67 @@ bool drover_op_close_export(const DroverOpContext *context, DroverOperation *ope
     drover_set_text(&operation->result.volume_id, asked->volume_id);
     operation->result.generation = asked->generation;
     return drover_export_book_close(context->exports, asked->volume_id, asked->generation, error);
+}
+
+static bool forget(const DroverOpContext *context, const char *volume_id, GError **error)
+{
+    if (!drover_export_book_forget(context->exports, volume_id, error))
+        return false;
+    context->release_device(context->release_data, volume_id);
+    return true;
+}
+
+bool drover_op_remove_export(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    const char *id = operation->asked->remove_export->volume_id;
+    g_autoptr(DroverExportRecord) known = drover_export_book_find(context->exports, id);
+    operation->result.already_done = !known;
+    operation->result.generation = known ? known->generation : 0;
+    drover_set_text(&operation->result.volume_id, id);
+    return forget(context, id, error);
+}
+
+/* Nobody can use it: its volume is gone or elsewhere, or attached without a device. */
+static bool is_orphan(const DroverOpContext *context, const char *volume_id, bool *orphan, GError **error)
+{
+    json_t *volume = NULL;
+    if (!drover_look_volume(context, volume_id, &volume, error))
+        return false;
+    *orphan = !volume || strcmp(drover_json_text(volume, "virtualmachineid"), context->appliance_vm_id) != 0;
+    json_decref(volume);
+    g_auto(DroverDevice) device = {0};
+    g_autoptr(GError) why = NULL;
+    if (!*orphan && !drover_device_find(&context->roots, volume_id, &device, &why))
+        *orphan = !why; /* a device that cannot be looked at is not a missing one */
+    return true;
+}
+
+bool drover_op_remove_orphan_exports(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    g_autoptr(GPtrArray) records = drover_export_book_list(context->exports);
+    for (guint i = 0; i < records->len; i++) {
+        const char *id = ((DroverExportRecord *)g_ptr_array_index(records, i))->volume_id;
+        bool orphan = false;
+        if (!is_orphan(context, id, &orphan, error))
+            return false;
+        if (!orphan)
+            continue;
+        drover_warning("export.orphan", "Removing an export that nobody can use", F_S("volume_id", id));
+        if (!forget(context, id, error))
+            return false;
+        drover_operation_add_volume(operation, id);
+    }
+    operation->result.already_done = !operation->result.volume_ids;
+    return true;
+}
+
+bool drover_op_force_sync(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    if (!context->reconcile)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-OPERATION-UNKNOWN: this agent does not reconcile");
+    g_autofree char *report = NULL;
+    if (!context->reconcile(context->reconcile_data, operation->asked->force_sync->repair, &report, error))
+        return false;
+    drover_set_text(&operation->result.report, report);
+    return true;
 }

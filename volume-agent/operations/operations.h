@@ -26,10 +26,23 @@ bool drover_op_start_vm(const DroverOpContext *context, DroverOperation *operati
 bool drover_op_stop_vm(const DroverOpContext *context, DroverOperation *operation, GError **error);
 bool drover_op_destroy_vm(const DroverOpContext *context, DroverOperation *operation, GError **error);
 
+bool drover_op_remove_export(const DroverOpContext *context, DroverOperation *operation, GError **error);
+bool drover_op_remove_orphan_exports(const DroverOpContext *context, DroverOperation *operation, GError **error);
+bool drover_op_cleanup_test_failover(const DroverOpContext *context, DroverOperation *operation, GError **error);
+bool drover_op_track_snapshot(const DroverOpContext *context, DroverOperation *operation, GError **error);
+bool drover_op_update_snapshot(const DroverOpContext *context, DroverOperation *operation, GError **error);
+bool drover_op_clear_snapshots(const DroverOpContext *context, DroverOperation *operation, GError **error);
+bool drover_op_force_sync(const DroverOpContext *context, DroverOperation *operation, GError **error);
+
 /* Runs whatever OPERATION is. */
 bool drover_op_run(const DroverOpContext *context, DroverOperation *operation, GError **error);
 
 /* Takes a volume off the VM it is attached to, its export and readers first. Nothing attached: success. */
 bool drover_op_take_off(const DroverOpContext *context, DroverOperation *operation, const char *volume_id, GError **error);
+/* Attaches a volume to the appliance and finds its device, into operation->result. */
+bool drover_op_attach_to_appliance(const DroverOpContext *context, DroverOperation *operation, const char *volume_id,
+                                   uint64_t minimum_size, GError **error);
+/* Stops and expunges a VM; volumes that are not its own are taken off first. No such VM: success, with already_done. */
+bool drover_op_remove_vm(const DroverOpContext *context, DroverOperation *operation, const char *vm_id, GError **error);
 
 #endif

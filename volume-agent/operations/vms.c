@@ -252,9 +252,8 @@ static bool take_foreign_volumes_off(const DroverOpContext *context, DroverOpera
     return ok;
 }
 
-bool drover_op_destroy_vm(const DroverOpContext *context, DroverOperation *operation, GError **error)
+bool drover_op_remove_vm(const DroverOpContext *context, DroverOperation *operation, const char *id, GError **error)
 {
-    const char *id = operation->asked->destroy_vm->vm_id;
     json_t *vm = NULL;
     if (!drover_look_vm(context, id, &vm, error))
         return false;
@@ -280,6 +279,11 @@ bool drover_op_destroy_vm(const DroverOpContext *context, DroverOperation *opera
     return gone || drover_fail(error, DROVER_ERROR_RETRYABLE, "VM %s is still there after its destruction", id);
 }
 
+bool drover_op_destroy_vm(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    return drover_op_remove_vm(context, operation, operation->asked->destroy_vm->vm_id, error);
+}
+
 bool drover_op_run(const DroverOpContext *context, DroverOperation *operation, GError **error)
 {
     static const struct {
@@ -298,6 +302,13 @@ bool drover_op_run(const DroverOpContext *context, DroverOperation *operation, G
         {DROVER__V1__VOLUME_OPERATION__OPERATION_START_VM, drover_op_start_vm},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_STOP_VM, drover_op_stop_vm},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_DESTROY_VM, drover_op_destroy_vm},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_CLEANUP_TEST_FAILOVER, drover_op_cleanup_test_failover},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_TRACK_SNAPSHOT, drover_op_track_snapshot},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_UPDATE_SNAPSHOT, drover_op_update_snapshot},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_CLEAR_SNAPSHOTS, drover_op_clear_snapshots},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_EXPORT, drover_op_remove_export},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_ORPHAN_EXPORTS, drover_op_remove_orphan_exports},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_FORCE_SYNC, drover_op_force_sync},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
         if (table[i].kind == operation->asked->operation_case)

@@ -93,38 +93,44 @@ static bool wait_for_device(const DroverOpContext *context, DroverOperation *ope
     return true;
 }
 
-bool drover_op_attach_volume(const DroverOpContext *context, DroverOperation *operation, GError **error)
+bool drover_op_attach_to_appliance(const DroverOpContext *context, DroverOperation *operation, const char *volume_id,
+                                   uint64_t minimum_size, GError **error)
 {
-    const Drover__V1__AttachVolume *asked = operation->asked->attach_volume;
     json_t *volume = NULL;
-    if (!drover_look_volume(context, asked->volume_id, &volume, error))
+    if (!drover_look_volume(context, volume_id, &volume, error))
         return false;
     if (!volume)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-MISSING: CloudStack has no volume %s", asked->volume_id);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-MISSING: CloudStack has no volume %s", volume_id);
     g_autofree char *where = g_strdup(drover_json_text(volume, "virtualmachineid"));
     bool root = strcmp(drover_json_text(volume, "type"), "ROOT") == 0;
     json_decref(volume);
     if (*where && (strcmp(where, context->appliance_vm_id) != 0 || root))
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-ELSEWHERE: volume %s is attached to VM %s%s",
-                           asked->volume_id, where, root ? " as its root disk" : "");
-    drover_set_text(&operation->result.volume_id, asked->volume_id);
+                           volume_id, where, root ? " as its root disk" : "");
+    drover_set_text(&operation->result.volume_id, volume_id);
     operation->result.already_done = *where != '\0';
     if (!*where) {
-        const char *const parameters[] = {"id", asked->volume_id, "virtualmachineid", context->appliance_vm_id, NULL};
+        const char *const parameters[] = {"id", volume_id, "virtualmachineid", context->appliance_vm_id, NULL};
         if (!drover_op_call(context, operation, "attachVolume", parameters, NULL, error))
             return false;
     }
     g_autoptr(GError) why = NULL;
-    if (wait_for_device(context, operation, asked->volume_id, asked->minimum_size_bytes, &why))
+    if (wait_for_device(context, operation, volume_id, minimum_size, &why))
         return true;
     if (g_str_has_prefix(why->message, "DRV-DEVICE-MISSING") && !context->stopping()) {
         /* The host lost it: taking it off lets the next attempt plug it in anew. */
-        drover_warning("device.missing", why->message, F_S("volume_id", asked->volume_id));
-        if (!drover_op_take_off(context, operation, asked->volume_id, error))
+        drover_warning("device.missing", why->message, F_S("volume_id", volume_id));
+        if (!drover_op_take_off(context, operation, volume_id, error))
             return false;
     }
     g_propagate_error(error, g_steal_pointer(&why));
     return false;
+}
+
+bool drover_op_attach_volume(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    const Drover__V1__AttachVolume *asked = operation->asked->attach_volume;
+    return drover_op_attach_to_appliance(context, operation, asked->volume_id, asked->minimum_size_bytes, error);
 }
 
 /* Until the guest has let go of the device: a volume that is attached again would else find the old one. */
