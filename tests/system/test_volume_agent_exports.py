@@ -14,61 +14,8 @@ from pathlib import Path
 import nbd
 import pytest
 
-from fleet import ROOT, free_port, wait_for
-
-BIN = Path(os.environ.get("DROVER_BIN") or ROOT / "build/release/bin")
-MIB = 1 << 20
-TOKEN = "00112233445566778899aabbccddeeff"
-OTHER = "ffeeddccbbaa99887766554433221100"
-
-
-class Server:
-    def __init__(self, directory):
-        self.dir = directory
-        self.port = free_port()
-        self.control_path = directory / "control.sock"
-        self.log = open(directory / "nbdkit.log", "wb")
-        self.child = subprocess.Popen(
-            ["nbdkit", "--foreground", "--exit-with-parent", "--threads=1", "-i", "127.0.0.1", "-p", str(self.port),
-             str(BIN / "nbdkit-drover-plugin.so"), f"control={self.control_path}"],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        wait_for(self._connected, 15, "nbdkit's control socket")
-
-    def _connected(self):
-        if not self.control_path.exists():
-            return False
-        self.control = socket.socket(socket.AF_UNIX)
-        try:
-            self.control.connect(str(self.control_path))
-        except OSError:
-            return False
-        self.reader = self.control.makefile("r")
-        return True
-
-    def ask(self, line):
-        self.control.sendall(line.encode() + b"\n")
-        lines = []
-        while True:
-            answer = self.reader.readline().rstrip("\n")
-            if answer == "ok" or answer.startswith("error"):
-                return answer, lines
-            lines.append(answer)
-
-    def open(self, volume, generation, token, path, minimum=0):
-        return self.ask(f"open {volume} {generation} {token} {minimum} {path}")[0]
-
-    def connect(self, name):
-        h = nbd.NBD()
-        h.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
-        h.set_export_name(name)
-        h.connect_tcp("127.0.0.1", str(self.port))
-        return h
-
-    def stop(self):
-        self.control.close()
-        self.child.kill()  # on SIGTERM nbdkit waits for its clients
-        self.child.wait(15)
-        self.log.close()
+from fleet import wait_for
+from lib_exports import MIB, OTHER, TOKEN, Server, name
 
 
 @pytest.fixture
@@ -85,10 +32,6 @@ def disk(tmp_path):
     with open(path, "wb") as f:
         f.truncate(64 * MIB)
     return path
-
-
-def name(volume, generation, token=TOKEN):
-    return f"migration-vol-{volume}@{generation}.{token}"
 
 
 def test_only_the_right_name_gets_in(server, disk, tmp_path):
