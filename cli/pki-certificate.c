@@ -12,7 +12,6 @@
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 
-#define CLOCK_SKEW_SECONDS 300 /* a certificate is good at once on machines whose clocks are late */
 #define SERIAL_BITS 127        /* positive in 16 bytes; random, so that no counter has to be kept */
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BIO, BIO_free)
@@ -131,7 +130,7 @@ static X509 *start(EVP_PKEY *key, int64_t now, int64_t life_seconds)
 {
     g_autoptr(X509) certificate = X509_new();
     bool ok = certificate && X509_set_version(certificate, X509_VERSION_3) == 1 && set_serial(certificate) &&
-              ASN1_TIME_set(X509_getm_notBefore(certificate), (time_t)(now - CLOCK_SKEW_SECONDS)) &&
+              ASN1_TIME_set(X509_getm_notBefore(certificate), (time_t)(now - DROVER_PKI_CLOCK_SKEW_SECONDS)) &&
               ASN1_TIME_set(X509_getm_notAfter(certificate), (time_t)(now + life_seconds)) &&
               X509_set_pubkey(certificate, key) == 1;
     return ok ? g_steal_pointer(&certificate) : NULL;

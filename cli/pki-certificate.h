@@ -15,6 +15,9 @@
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(X509, X509_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(EVP_PKEY, EVP_PKEY_free)
 
+/* A certificate begins so long before it is made, so that it is good at once on machines whose clocks are late. */
+#define DROVER_PKI_CLOCK_SKEW_SECONDS 300
+
 typedef struct {
     const char *name;
     bool server;     /* accepts connections: needs a DNS name or an address */

@@ -132,9 +132,8 @@ bool drover_pki_renew(const char *dir, const char *name, int64_t now, int64_t li
     g_auto(Authority) authority = {0};
     if (!old || !read_authority(dir, &authority, error))
         return false;
-    /* Made minutes before it was asked for, see the clock skew: as long as it was asked for, within minutes. */
     if (life_seconds == 0)
-        life_seconds = drover_pki_not_after(old) - drover_pki_not_before(old);
+        life_seconds = drover_pki_not_after(old) - drover_pki_not_before(old) - DROVER_PKI_CLOCK_SKEW_SECONDS;
     g_autoptr(EVP_PKEY) key = drover_pki_key_new(error);
     g_autoptr(X509) certificate =
         key ? drover_pki_certificate_again(key, old, now, life_seconds, authority.certificate, authority.key, error) : NULL;
