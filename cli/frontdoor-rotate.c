@@ -6,6 +6,7 @@
 #include <gio/gunixsocketaddress.h>
 #include <string.h>
 
+#include "cli/pki-certificate.h"
 #include "lib/base/error.h"
 
 #define ANSWER_SECONDS 30
@@ -59,14 +60,22 @@ static bool refuse(const char *answer, const char *file, GError **error)
     return drover_fail(error, DROVER_ERROR_PERMANENT, "HAProxy refuses %s and goes on with what it had: %s", file, words);
 }
 
-bool drover_frontdoor_rotate(const char *admin_socket, const char *kind, const char *file, GError **error)
+static char *read_file(const char *file, GError **error)
 {
     char *content = NULL;
     g_autoptr(GError) why = NULL;
     if (!g_file_get_contents(file, &content, NULL, &why))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s", why->message);
+        drover_fail(error, DROVER_ERROR_PERMANENT, "%s", why->message);
+    return content;
+}
+
+bool drover_frontdoor_rotate(const char *admin_socket, const char *certificate, GError **error)
+{
+    char *content = read_file(certificate, error);
+    if (!content)
+        return false;
     char *payload = without_empty_lines(content);
-    char *set = g_strdup_printf("set ssl %s %s <<\n%s\n", kind, file, payload);
+    char *set = g_strdup_printf("set ssl cert %s <<\n%s\n", certificate, payload);
     g_autofree char *prepared = ask(admin_socket, set, error);
     wipe(content);
     wipe(payload);
@@ -74,14 +83,50 @@ bool drover_frontdoor_rotate(const char *admin_socket, const char *kind, const c
     if (!prepared)
         return false;
     if (!strstr(prepared, "ransaction created") && !strstr(prepared, "ransaction updated"))
-        return refuse(prepared, file, error);
-    g_autofree char *commit = g_strdup_printf("commit ssl %s %s\n", kind, file);
+        return refuse(prepared, certificate, error);
+    g_autofree char *commit = g_strdup_printf("commit ssl cert %s\n", certificate);
     g_autofree char *committed = ask(admin_socket, commit, error);
     if (!committed)
         return false;
     if (strstr(committed, "Success!"))
         return true;
-    g_autofree char *abort = g_strdup_printf("abort ssl %s %s\n", kind, file);
+    g_autofree char *abort = g_strdup_printf("abort ssl cert %s\n", certificate);
     g_autofree char *aborted = ask(admin_socket, abort, NULL);
-    return refuse(committed, file, error);
+    return refuse(committed, certificate, error);
+}
+
+/* SHA-1 because that is what HAProxy shows; it compares two of our own files here. */
+static char *fingerprint(X509 *certificate)
+{
+    unsigned char hash[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    g_autoptr(GString) out = g_string_new(NULL);
+    if (X509_digest(certificate, EVP_sha1(), hash, &len) == 1)
+        for (unsigned i = 0; i < len; i++)
+            g_string_append_printf(out, "%02X", hash[i]);
+    return g_string_free(g_steal_pointer(&out), FALSE);
+}
+
+bool drover_frontdoor_trusts(const char *admin_socket, const char *authority, bool *same, GError **error)
+{
+    g_autofree char *content = read_file(authority, error);
+    g_autofree char *command = g_strdup_printf("show ssl ca-file %s\n", authority);
+    g_autofree char *answer = content ? ask(admin_socket, command, error) : NULL;
+    if (!answer)
+        return false;
+    g_autoptr(GString) left = g_string_new(answer);
+    g_auto(GStrv) blocks = g_strsplit(content, "-----BEGIN CERTIFICATE-----", -1);
+    *same = true;
+    for (char **block = blocks + 1; blocks[0] && *block; block++) {
+        g_autofree char *pem = g_strconcat("-----BEGIN CERTIFICATE-----", *block, NULL);
+        g_autoptr(X509) certificate = drover_pki_certificate_read(pem, error);
+        if (!certificate)
+            return false;
+        g_autofree char *hash = fingerprint(certificate);
+        *same = *same && *hash && strstr(left->str, hash);
+        g_string_replace(left, hash, "", 0);
+    }
+    /* One that HAProxy trusts and the file does not has its fingerprint left. */
+    *same = *same && !g_regex_match_simple("FingerPrint: [0-9A-F]", left->str, 0, 0);
+    return true;
 }

@@ -57,10 +57,13 @@ static DroverExitCode write_config(const DroverSession *session, const DroverCon
 static DroverExitCode rotate(const DroverSession *session, const DroverConfig *config, const char *admin_socket)
 {
     g_autoptr(GError) error = NULL;
-    if (!drover_frontdoor_rotate(admin_socket, "ca-file", drover_config_string(config, "frontdoor.authority"), &error) ||
-        !drover_frontdoor_rotate(admin_socket, "cert", drover_config_string(config, "frontdoor.certificate"), &error))
-        return drover_session_fail(session, error);
-    return DROVER_EXIT_OK;
+    const char *authority = drover_config_string(config, "frontdoor.authority");
+    bool same = false;
+    if (drover_frontdoor_rotate(admin_socket, drover_config_string(config, "frontdoor.certificate"), &error) &&
+        drover_frontdoor_trusts(admin_socket, authority, &same, &error) && !same)
+        drover_fail(&error, DROVER_ERROR_PERMANENT,
+                    "%s has changed: reload HAProxy (SIGUSR2 to its master process); open connections stay", authority);
+    return error ? drover_session_fail(session, error) : DROVER_EXIT_OK;
 }
 
 static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
@@ -87,10 +90,10 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
 const DroverCommand drover_command_frontdoor = {
     .name = "frontdoor",
     .synopsis = "config|rotate",
-    .summary = "configure HAProxy on port 443; hand it new certificates",
+    .summary = "configure HAProxy on port 443; hand it a new certificate",
     .description =
         "config prints haproxy.cfg for the front door of a target site, where Kafka, NBD and REST share one port; run it as\n"
-        "'haproxy -W -f FILE'. rotate hands the files of certificate and authority to the running HAProxy: connections that\n"
-        "are open stay, new ones use them. See docs/network.md.",
+        "'haproxy -W -f FILE'. rotate hands the renewed certificate to the running HAProxy: new connections use it, open ones\n"
+        "stay. See docs/network.md.",
     .run = run,
 };

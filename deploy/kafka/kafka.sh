@@ -6,7 +6,8 @@
 #   kafka.sh archive            fetch, and make the class archive once that halves the broker's time to start
 #   kafka.sh start DIR [PORT]   start it in the background with its data in DIR; PORT 0 or none: a free one. Returns when
 #                               it answers. Writes DIR/kafka.address (host:port) and DIR/kafka.pid. Starting again on
-#                               the same DIR, also after kill -9, continues with the same data and port.
+#                               the same DIR, also after kill -9, continues with the same data and port. What is in
+#                               DIR/more.properties at the first start is added to the broker's configuration.
 #   kafka.sh run DIR [PORT]     the same in the foreground, for a supervisor
 #   kafka.sh wait DIR           wait until it answers; fails when its process ends
 #   kafka.sh stop DIR           stop it by its process id
@@ -96,6 +97,7 @@ broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 message.max.bytes=1048588
 PROPERTIES
+    [ ! -e "$dir/more.properties" ] || cat "$dir/more.properties" >>"$dir/server.properties.new"
     java "${java_options[@]}" -cp "$lib/*" kafka.tools.StorageTool format --ignore-formatted \
       --cluster-id "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)" \
       --config "$dir/server.properties.new" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "formatting $dir/data failed"; }
@@ -187,6 +189,6 @@ case ${1:-} in
           run "$dir"
         fi ;;
     esac ;;
-  -h | --help) sed -n '3,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+  -h | --help) sed -n '3,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
   *) die "usage: kafka.sh fetch | archive | start DIR [PORT] | run DIR [PORT] | wait DIR | stop DIR" ;;
 esac
