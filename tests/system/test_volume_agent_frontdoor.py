@@ -83,7 +83,7 @@ def openssl(*args):
 def test_certificates(tmp_path):
     pki = Pki(tmp_path / "pki")
     assert drover("pki", "init", pki.dir, check=False).returncode == 5  # never a second authority over the first
-    worker = pki.issue("w1", "worker", site="site-1", days=2)
+    worker = pki.issue("w1", "worker", site="site-1", days=3)
     front = pki.issue("door", "frontdoor", dns=["nbd.example", "api.example"], ip=["10.0.0.7", "fd00::7"])
     agent = pki.issue("appliance-1", "agent", dns="a.example")
     for path in (worker, front, agent, pki.dir / "ca.key"):
@@ -104,7 +104,7 @@ def test_certificates(tmp_path):
 
     table = drover("pki", "show", pki.dir).stdout
     rows = {line.split()[0]: line for line in table.splitlines()}
-    assert "site-1" in rows["w1"] and "worker" in rows["w1"] and "2 days" in rows["w1"]
+    assert "site-1" in rows["w1"] and "worker" in rows["w1"] and (" 3 days " in rows["w1"] or " 2 days " in rows["w1"])
     assert "DNS:nbd.example,DNS:api.example,IP:10.0.0.7,IP:fd00::7" in rows["door"] and rows["ca"].split()[1] == "authority"
     assert "expired" in {line.split()[0]: line for line in (
         pki.expired("old", "site-1"), drover("pki", "show", pki.dir).stdout)[1].splitlines()}["old"]

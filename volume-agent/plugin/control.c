@@ -101,27 +101,48 @@ static void answer(char *line, FILE *out)
     }
 }
 
+static bool send_all(int fd, const char *text, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        text += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+/* The answer is made in memory: a second descriptor for it could be the one that is not to be had. */
+static bool answer_on(int fd, char *line)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    if (!out)
+        return false;
+    answer(line, out);
+    bool ok = fclose(out) == 0 && send_all(fd, text, len);
+    free(text);
+    return ok;
+}
+
 static void *serve(void *data)
 {
     int fd = (int)(intptr_t)data;
     FILE *in = fdopen(fd, "r");
-    int out_fd = in ? dup(fd) : -1;
-    FILE *out = out_fd >= 0 ? fdopen(out_fd, "w") : NULL;
     char line[LINE_MAX_BYTES];
-    while (out && fgets(line, sizeof line, in)) {
+    while (in && fgets(line, sizeof line, in)) {
         size_t len = strlen(line);
         if (len == 0 || line[len - 1] != '\n')
             break; /* too long, or cut off: nothing that follows can be trusted */
         line[len - 1] = '\0';
-        answer(line, out);
-        if (fflush(out) != 0)
+        if (!answer_on(fd, line))
             break;
     }
     explicit_bzero(line, sizeof line);
-    if (out)
-        fclose(out);
-    else if (out_fd >= 0)
-        close(out_fd);
     if (in)
         fclose(in);
     else
