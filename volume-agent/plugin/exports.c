@@ -26,6 +26,7 @@ struct Export {
     bool block_device;
     /* under the lock */
     bool revoked;
+    bool busy; /* its device is being opened or closed, without the lock: that may take long, and others go on meanwhile */
     unsigned in_flight;
     unsigned references; /* the table's own, one a connection, one whoever waits for it to drain */
     pthread_mutex_t flush_lock; /* taken without the other one */
@@ -82,23 +83,35 @@ static Floor *floor_locked(const char *volume_id)
     return f;
 }
 
+static void take_off_table_locked(Export *export)
+{
+    Export **p = &table;
+    while (*p != export)
+        p = &(*p)->next;
+    *p = export->next;
+    unref_locked(export);
+}
+
 /* Cuts EXPORT off: no new request is admitted; waits for those in flight, closes the device, takes it off the table.
- * Several may wait for the same one; the first to wake does it. */
+ * Several may wait for the same one; the first to wake does it, and all wait until it is done. */
 static void revoke_locked(Export *export)
 {
     export->revoked = true;
     export->references++;
-    while (export->in_flight > 0)
+    while (export->in_flight > 0 || export->busy)
         pthread_cond_wait(&drained, &lock);
-    Export **p = &table;
-    while (*p && *p != export)
-        p = &(*p)->next;
-    if (*p) {
-        *p = export->next;
-        /* Connections keep the struct alive, never the device: it may be detached as soon as we return. */
-        close(export->fd);
+    if (export->fd >= 0) {
+        /* Connections keep the struct alive, never the device: it may be detached as soon as we return. The last close of
+         * a device writes back what is dirty, so it happens without the lock. */
+        int fd = export->fd;
         export->fd = -1;
-        unref_locked(export);
+        export->busy = true;
+        pthread_mutex_unlock(&lock);
+        close(fd);
+        pthread_mutex_lock(&lock);
+        export->busy = false;
+        take_off_table_locked(export);
+        pthread_cond_broadcast(&drained);
     }
     unref_locked(export);
 }
@@ -143,6 +156,10 @@ static bool make_way_locked(const char *volume_id, uint64_t generation, const ch
     for (;;) {
         Export *old = find_locked(volume_id);
         *err = 0;
+        if (old && old->busy) {
+            pthread_cond_wait(&drained, &lock);
+            continue;
+        }
         if (old && !old->revoked && old->generation == generation) {
             if (strcmp(old->token, token) != 0 || strcmp(old->path, path) != 0) {
                 snprintf(why, why_len, "generation %" PRIu64 " is open with another token or device", generation);
@@ -161,26 +178,40 @@ static bool make_way_locked(const char *volume_id, uint64_t generation, const ch
     }
 }
 
-/* A new export, on no table yet; NULL with *ERR and WHY. */
-static Export *new_export(const char *path, uint64_t minimum_size, int *err, char *why, size_t why_len)
+/* Puts an export on the table that nobody gets yet, so that others wait for the outcome. */
+static Export *reserve_locked(const char *volume_id, uint64_t generation, const char *token, const char *path)
 {
     Export *new = calloc(1, sizeof *new);
-    if (!new)
+    if (!new || !(new->path = strdup(path)))
         abort();
-    *err = open_device(path, &new->fd, &new->block_device, &new->size);
-    if (*err) {
-        snprintf(why, why_len, "%s: %s", path, strerror(*err));
-    } else if (new->size < minimum_size) {
-        snprintf(why, why_len, "%s has %" PRIu64 " bytes, %" PRIu64 " are needed", path, new->size, minimum_size);
-        close(new->fd);
-        *err = ENOSPC;
-    }
-    if (*err) {
-        free(new);
-        return NULL;
-    }
+    snprintf(new->volume_id, sizeof new->volume_id, "%s", volume_id);
+    snprintf(new->token, sizeof new->token, "%s", token);
     pthread_mutex_init(&new->flush_lock, NULL);
+    new->generation = generation;
+    new->fd = -1;
+    new->busy = true;
+    new->references = 1;
+    new->next = table;
+    table = new;
     return new;
+}
+
+/* Opens the device of a reserved export: 0, or an errno with WHY. Without the lock. */
+static int fill(Export *new, uint64_t minimum_size, char *why, size_t why_len)
+{
+    int fd = -1;
+    int err = open_device(new->path, &fd, &new->block_device, &new->size);
+    if (err) {
+        snprintf(why, why_len, "%s: %s", new->path, strerror(err));
+        return err;
+    }
+    if (new->size < minimum_size) {
+        snprintf(why, why_len, "%s has %" PRIu64 " bytes, %" PRIu64 " are needed", new->path, new->size, minimum_size);
+        close(fd);
+        return ENOSPC;
+    }
+    new->fd = fd;
+    return 0;
 }
 
 int exports_open(const char *volume_id, uint64_t generation, const char *token, const char *path,
@@ -188,17 +219,17 @@ int exports_open(const char *volume_id, uint64_t generation, const char *token, 
 {
     int err = 0;
     pthread_mutex_lock(&lock);
-    bool free_way = make_way_locked(volume_id, generation, token, path, &err, why, why_len);
-    Export *new = free_way ? new_export(path, minimum_size, &err, why, why_len) : NULL;
-    if (new) {
-        snprintf(new->volume_id, sizeof new->volume_id, "%s", volume_id);
-        snprintf(new->token, sizeof new->token, "%s", token);
-        new->path = strdup(path);
-        new->generation = generation;
-        new->references = 1;
-        new->next = table;
-        table = new;
-        floor_locked(volume_id)->generation = generation;
+    if (make_way_locked(volume_id, generation, token, path, &err, why, why_len)) {
+        Export *new = reserve_locked(volume_id, generation, token, path);
+        pthread_mutex_unlock(&lock);
+        err = fill(new, minimum_size, why, why_len);
+        pthread_mutex_lock(&lock);
+        new->busy = false;
+        if (err)
+            take_off_table_locked(new);
+        else
+            floor_locked(volume_id)->generation = generation;
+        pthread_cond_broadcast(&drained);
     }
     pthread_mutex_unlock(&lock);
     return err;
@@ -258,7 +289,7 @@ Export *exports_acquire(const char *name)
         return NULL;
     pthread_mutex_lock(&lock);
     Export *e = find_locked(volume_id);
-    if (e && (e->revoked || e->generation != generation || !same_secret(e->token, token)))
+    if (e && (e->revoked || e->busy || e->generation != generation || !same_secret(e->token, token)))
         e = NULL;
     if (e)
         e->references++;
@@ -336,11 +367,14 @@ void export_count(Export *export, ExportRequest kind, uint64_t bytes)
 void exports_print(FILE *out)
 {
     pthread_mutex_lock(&lock);
-    for (Export *e = table; e; e = e->next)
+    for (Export *e = table; e; e = e->next) {
+        if (e->busy)
+            continue;
         fprintf(out, "%s %" PRIu64 " %d %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %u\n",
                 e->volume_id, e->generation, atomic_load(&e->poisoned) ? 1 : 0, atomic_load(&e->written),
                 atomic_load(&e->zeroed), atomic_load(&e->read), atomic_load(&e->requests), atomic_load(&e->flushes),
                 e->references - 1);
+    }
     pthread_mutex_unlock(&lock);
 }
 

@@ -38,6 +38,21 @@ int __wrap_fdatasync(int fd)
     return -1;
 }
 
+int __real_close(int fd);
+int __wrap_close(int fd);
+
+static atomic_bool slow, closing;
+
+/* The last close of a device writes back what is dirty, which may take minutes. */
+int __wrap_close(int fd)
+{
+    if (atomic_load(&slow))
+        atomic_store(&closing, true);
+    while (atomic_load(&slow))
+        usleep(1000);
+    return __real_close(fd);
+}
+
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
 static char disk[] = "/tmp/drover-exports-XXXXXX";
@@ -186,6 +201,37 @@ static void closing_meets_closing_and_opening(void **state)
     }
 }
 
+static void a_slow_device_holds_up_nobody_else(void **state)
+{
+    (void)state;
+    char why[512];
+    assert_int_equal(open_generation(1), 0);
+    assert_int_equal(exports_open("v2", 1, TOKEN, disk, DISK_BYTES, why, sizeof why), 0);
+    Export *other = exports_acquire("migration-vol-v2@1." TOKEN);
+    assert_non_null(other);
+    atomic_store(&slow, true);
+    Request requests[] = {{.generation = 1, .close = true}, {.generation = 1, .close = true}, {.generation = 2}};
+    start(&requests[0]);
+    while (!atomic_load(&closing))
+        usleep(1000);
+    start(&requests[1]);
+    start(&requests[2]);
+    assert_true(exports_admit(other));
+    exports_done(other);
+    assert_int_equal(open_exports(), 1);
+    assert_int_equal(exports_open("v3", 1, TOKEN, disk, DISK_BYTES, why, sizeof why), 0);
+    assert_null(connect_to(1));
+    usleep(50000);
+    for (size_t i = 0; i < 3; i++) /* the device is held still */
+        assert_false(atomic_load(&requests[i].done));
+    atomic_store(&slow, false);
+    for (size_t i = 0; i < 3; i++)
+        pthread_join(requests[i].thread, NULL);
+    assert_int_equal(requests[2].err, 0);
+    assert_int_equal(open_exports(), 3);
+    exports_release(other);
+}
+
 static void a_failed_opening_may_be_tried_again_and_brings_nothing_back(void **state)
 {
     (void)state;
@@ -240,6 +286,7 @@ int main(void)
         cmocka_unit_test_teardown(the_newest_of_several_openings_wins, clear_table),
         cmocka_unit_test_teardown(the_same_opening_twice_is_one, clear_table),
         cmocka_unit_test_teardown(closing_meets_closing_and_opening, clear_table),
+        cmocka_unit_test_teardown(a_slow_device_holds_up_nobody_else, clear_table),
         cmocka_unit_test_teardown(a_failed_opening_may_be_tried_again_and_brings_nothing_back, clear_table),
         cmocka_unit_test_teardown(nobody_flushes_well_beside_a_failure, clear_table),
     };
