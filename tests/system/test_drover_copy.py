@@ -176,7 +176,7 @@ def test_failures_have_codes(dir, serve):
         (2, "DRV-TARGET-TOO-SMALL", [source, small]),
         (2, "DRV-TARGET-READ-ONLY", [source, serve("read-only", "-r", "memory", str(8 * MIB))]),
         (2, "one file", [source, source]),
-        (2, "plain NBD", [source, "nbds://127.0.0.1/x"]),
+        (1, "neither end has TLS", ["--tls-ca=/x", source, "nbd://127.0.0.1/x"]),
         (3, "DRV-COPY-CONNECT", ["--connect-timeout=200ms", source, f"nbd://127.0.0.1:{free_port()}/x"]),
     ]
     for code, text, args in cases:

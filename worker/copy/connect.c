@@ -23,12 +23,42 @@ static void say(DroverSide *side, DroverLogLevel level, const char *event, const
     side->config.log(side->config.data, level, event, clean);
 }
 
+static void say_tls(DroverSide *side)
+{
+    if (side->endpoint->tls == NULL)
+        return;
+    DroverTlsStats tls;
+    drover_tls_client_stats(side->endpoint->tls, &tls);
+    say(side, DROVER_LOG_DEBUG, "copy.tls", "%s %s: %s, %s, done by %s", side->config.name,
+        side->endpoint->label, tls.version, tls.cipher, tls.how);
+}
+
 static bool set_up(DroverSide *side, struct nbd_handle *nbd)
 {
     /* Buffers are never looked at unless their read succeeded, so zeroing them first would be wasted. */
     if (nbd_set_pread_initialize(nbd, false) == -1 || nbd_set_uri_allow_tls(nbd, LIBNBD_TLS_DISABLE) == -1)
         return false;
     return !side->config.want_extents || nbd_add_meta_context(nbd, ALLOCATION) == 0;
+}
+
+/* libnbd has begun to connect, or failed to (RC -1). */
+static void began(DroverConn *conn, int rc, int64_t now_us)
+{
+    if (rc == -1)
+        drover_conn_lost(conn, nbd_get_error(), now_us);
+    else if (nbd_aio_is_ready(conn->nbd) == 1)
+        drover_conn_ready(conn, now_us);
+    else if (nbd_aio_is_dead(conn->nbd) == 1 || nbd_aio_is_closed(conn->nbd) == 1)
+        drover_conn_lost(conn, nbd_get_error(), now_us);
+}
+
+static void open_tls(DroverConn *conn, int64_t now_us)
+{
+    g_autoptr(GError) error = NULL;
+    conn->tls = drover_tls_session_new(conn->side->endpoint->tls, &error);
+    conn->tls_waits = conn->tls != NULL;
+    if (conn->tls == NULL)
+        drover_conn_lost(conn, error->message, now_us);
 }
 
 void drover_conn_open(DroverConn *conn, int64_t now_us)
@@ -40,12 +70,23 @@ void drover_conn_open(DroverConn *conn, int64_t now_us)
     conn->active_us = now_us;
     conn->doomed = false;
     if (conn->nbd == NULL || !set_up(side, conn->nbd) ||
-        drover_endpoint_connect(side->endpoint, conn->nbd) == -1)
+        nbd_set_export_name(conn->nbd, side->endpoint->export_name) == -1)
         drover_conn_lost(conn, nbd_get_error(), now_us);
-    else if (nbd_aio_is_ready(conn->nbd) == 1)
-        drover_conn_ready(conn, now_us);
-    else if (nbd_aio_is_dead(conn->nbd) == 1 || nbd_aio_is_closed(conn->nbd) == 1)
-        drover_conn_lost(conn, nbd_get_error(), now_us);
+    else if (side->endpoint->tls != NULL)
+        open_tls(conn, now_us);
+    else
+        began(conn, drover_endpoint_connect(side->endpoint, conn->nbd), now_us);
+}
+
+void drover_conn_tls_answer(DroverConn *conn, int64_t now_us)
+{
+    g_autoptr(GError) error = NULL;
+    int fd = drover_tls_session_take_fd(conn->tls, &error);
+    conn->tls_waits = false;
+    if (fd == -1)
+        drover_conn_lost(conn, error->message, now_us);
+    else
+        began(conn, nbd_aio_connect_socket(conn->nbd, fd), now_us);
 }
 
 /*
@@ -125,6 +166,7 @@ void drover_conn_ready(DroverConn *conn, int64_t now_us)
             " bytes, multi-conn %d, zero %d, fast zero %d, extents %d, largest request %" G_GUINT64_FORMAT,
             side->config.name, side->endpoint->label, info.size, info.can_multi_conn, info.can_zero,
             info.can_fast_zero, info.has_extents, info.max_block);
+        say_tls(side);
     } else if (!check_same(side, &info)) {
         return;
     } else {
@@ -170,17 +212,38 @@ static void suspect(DroverSide *side, DroverOp *op)
         g_hash_table_insert(side->suspects, key, GUINT_TO_POINTER(count + 1));
 }
 
+/*
+ * What TLS knows is better than libnbd's "the server closed the connection". A refusal ends the copy:
+ * repeating does not help. But once it worked, files of ours that do not fit together are being changed at
+ * this moment, and refusals of one more connection beside those that work are not final.
+ */
+static GError *take_tls_error(DroverConn *conn)
+{
+    DroverSide *side = conn->side;
+    GError *error = conn->tls != NULL ? drover_tls_session_error(conn->tls) : NULL;
+    if (error == NULL || side->fatal != NULL || side->n_ready > (conn->state == CONN_READY ? 1 : 0) ||
+        drover_error_class(error) != DROVER_ERROR_PERMANENT)
+        return error;
+    if (!side->known || !g_str_has_prefix(error->message, "DRV-TLS-FILES"))
+        side->fatal = g_error_copy(error);
+    return error;
+}
+
 void drover_conn_lost(DroverConn *conn, const char *text, int64_t now_us)
 {
     DroverSide *side = conn->side;
     bool was_ready = conn->state == CONN_READY;
+    g_autoptr(GError) tls_error = take_tls_error(conn);
+    char *reason = drover_endpoint_clean(side->endpoint, tls_error != NULL ? tls_error->message : text);
     g_free(side->last_error);
-    side->last_error = drover_endpoint_clean(side->endpoint, text);
+    side->last_error = reason;
 
     /* Operations that libnbd still holds stay ours until the handle is gone: it may call back while it
      * closes. */
     nbd_close(conn->nbd);
     conn->nbd = NULL;
+    drover_tls_session_free(g_steal_pointer(&conn->tls), false);
+    conn->tls_waits = false;
     conn->state = CONN_DOWN;
     for (DroverOp *op; (op = conn->ops.head) != NULL;) {
         drover_op_list_remove(&conn->ops, op);

@@ -23,12 +23,19 @@
 #include "lib/base/error.h"
 #include "lib/base/log.h"
 #include "lib/digest/digest.h"
+#include "lib/tls/tls.h"
 
 /*
  * Where an export is. Either URI (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH), or HOST and
  * PORT, or SOCKET_PATH, the last two with EXPORT_NAME. With TOKEN set the name asked for is
  * "<export>@<generation>.<token>"; the token never appears in logs or errors. All strings are copied where a
  * call keeps them.
+ *
+ * TLS: nbds://HOST[:PORT]/EXPORT and nbds+unix:// negotiate it inside NBD (STARTTLS),
+ * nbd+tls://HOST[:PORT]/EXPORT speaks it from the first byte (port 443); TLS_MODE says so where there is no
+ * URI. URIs may name the files by ?tls-certificates=DIR (ca-cert.pem, client-cert.pem, client-key.pem) and
+ * the server by ?tls-hostname=NAME; what TLS gives counts more. Where TLS is asked for, nothing is ever sent
+ * or taken in plain text.
  */
 typedef struct {
     const char *uri;
@@ -38,6 +45,8 @@ typedef struct {
     const char *export_name; /* NULL: "" */
     uint64_t generation;
     const char *token;
+    DroverTlsMode tls_mode; /* without URI */
+    DroverTlsSettings tls;
 } DroverCopyEndpoint;
 
 /* A finished cell. Sums to the cell's part of the copied ranges: data + zero_found + skipped. */
@@ -166,6 +175,7 @@ typedef struct {
     uint64_t data_bytes_sent; /* payload of write requests that were answered, repetitions included */
     uint32_t connections_source, connections_target;
     uint32_t reconnects;
+    DroverTlsStats tls_source, tls_target; /* handshakes 0: no TLS, or never connected */
     uint64_t duration_us;
     uint64_t read_latency_us[3]; /* 50th, 95th, 99th percentile, within 10 % */
     uint64_t write_latency_us[3];
@@ -185,7 +195,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverCopy, drover_copy_free)
  * too small target, a region that cannot be read or written: result->failed_range), FENCED (is_fenced said
  * so), or what on_cells_done returned. Codes: DRV-COPY-CONNECT, DRV-COPY-LOST, DRV-COPY-STOPPED,
  * DRV-SOURCE-READ, DRV-SOURCE-CHANGED, DRV-SOURCE-SHORT, DRV-TARGET-TOO-SMALL, DRV-TARGET-READ-ONLY,
- * DRV-TARGET-NO-SPACE, DRV-TARGET-WRITE, DRV-TARGET-FLUSH, DRV-FENCED.
+ * DRV-TARGET-NO-SPACE, DRV-TARGET-WRITE, DRV-TARGET-FLUSH, DRV-FENCED, and those of lib/tls/tls.h.
  */
 bool drover_copy_run(DroverCopy *copy, DroverCopyResult *result, GError **error);
 

@@ -11,18 +11,19 @@ struct nbd_handle;
 typedef struct {
     char *host; /* NULL for a Unix socket */
     char *port;
-    char *socket_path; /* NULL for TCP */
-    char *export_name; /* complete: with generation and token */
-    char *token;       /* NULL: none */
-    char *label;       /* for people: where, and the export without its token */
+    char *socket_path;    /* NULL for TCP */
+    char *export_name;    /* complete: with generation and token */
+    char *token;          /* NULL: none */
+    char *label;          /* for people: where, and the export without its token */
+    DroverTlsClient *tls; /* NULL: plain */
 } DroverEndpoint;
 
-/* URI or fields to one form. NULL with a PERMANENT error; nbds and user names in URIs are refused. */
+/* URI or fields to one form. NULL with a PERMANENT error; user names in URIs are refused. */
 DroverEndpoint *drover_endpoint_new(const DroverCopyEndpoint *from, GError **error);
 void drover_endpoint_free(DroverEndpoint *endpoint);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverEndpoint, drover_endpoint_free)
 
-/* Begins to connect (asynchronous). -1 as libnbd does. */
+/* Begins to connect (asynchronous), without TLS. -1 as libnbd does. */
 int drover_endpoint_connect(const DroverEndpoint *endpoint, struct nbd_handle *nbd);
 
 /* TEXT (libnbd prints export names) without the token; newly allocated. NULL gives "no reason given". */

@@ -281,6 +281,8 @@ static void fill_result(DroverCopy *copy, int64_t now_us)
     result->connections_source = drover_side_open_connections(copy->source);
     result->connections_target = drover_side_open_connections(copy->target);
     result->reconnects = drover_side_reconnects(copy->source) + drover_side_reconnects(copy->target);
+    drover_side_tls(copy->source, &result->tls_source);
+    drover_side_tls(copy->target, &result->tls_target);
     if (copy->throttled_since_us != 0)
         result->throttled_us += (uint64_t)(now_us - copy->throttled_since_us);
     for (unsigned i = 0; i < 3; i++) {

@@ -88,6 +88,8 @@ void drover_side_free(DroverSide *side)
         nbd_close(side->conns[i].nbd);
         free_list(&side->conns[i].ops);
     }
+    for (unsigned i = 0; i < side->n_conns; i++)
+        drover_tls_session_free(side->conns[i].tls, side->conns[i].state == CONN_READY);
     free_list(&side->queue);
     free_list(&side->delayed);
     free_list(&side->completed);
@@ -352,6 +354,10 @@ size_t drover_side_fill_fds(DroverSide *side, struct pollfd *fds)
         DroverConn *conn = &side->conns[i];
         if (conn->nbd == NULL)
             continue;
+        if (conn->tls_waits) {
+            fds[n++] = (struct pollfd){.fd = drover_tls_session_event_fd(conn->tls), .events = POLLIN};
+            continue;
+        }
         unsigned direction = nbd_aio_get_direction(conn->nbd);
         short events = (short)((direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
                                (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
@@ -364,6 +370,10 @@ static void handle(DroverConn *conn, short revents, int64_t now_us)
 {
     if (revents == 0)
         return;
+    if (conn->tls_waits) {
+        drover_conn_tls_answer(conn, now_us);
+        return;
+    }
     int rc = 0;
     conn->active_us = now_us;
     if ((revents & (POLLIN | POLLHUP | POLLERR)) &&
@@ -420,6 +430,12 @@ unsigned drover_side_open_connections(const DroverSide *side)
 unsigned drover_side_reconnects(const DroverSide *side)
 {
     return side->reconnects;
+}
+
+void drover_side_tls(const DroverSide *side, DroverTlsStats *stats)
+{
+    if (side->endpoint->tls != NULL)
+        drover_tls_client_stats(side->endpoint->tls, stats);
 }
 
 size_t drover_side_in_flight(const DroverSide *side)

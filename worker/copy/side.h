@@ -114,7 +114,8 @@ const DroverExportInfo *drover_side_info(const DroverSide *side); /* NULL until 
 const char *drover_side_label(const DroverSide *side);
 unsigned drover_side_open_connections(const DroverSide *side);
 unsigned drover_side_reconnects(const DroverSide *side);
-size_t drover_side_in_flight(const DroverSide *side); /* operations */
+void drover_side_tls(const DroverSide *side, DroverTlsStats *stats); /* left alone when it has no TLS */
+size_t drover_side_in_flight(const DroverSide *side);                /* operations */
 size_t drover_side_queued(const DroverSide *side);
 /* True once after connections were lost since the last call. */
 bool drover_side_take_loss(DroverSide *side);

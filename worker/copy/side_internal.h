@@ -17,6 +17,8 @@ typedef enum { CONN_DOWN, CONN_CONNECTING, CONN_READY } DroverConnState;
 struct DroverConn {
     DroverSide *side;
     struct nbd_handle *nbd; /* NULL when down */
+    DroverTlsSession *tls;  /* NULL when down, or plain */
+    bool tls_waits;         /* nbd has no socket before TLS is ready */
     DroverConnState state;
     DroverOpList ops;  /* in flight */
     unsigned flushes;  /* of them */
@@ -60,6 +62,8 @@ void drover_op_list_remove(DroverOpList *list, DroverOp *op);
 /* connect.c */
 void drover_conn_open(DroverConn *conn, int64_t now_us);
 void drover_conn_ready(DroverConn *conn, int64_t now_us);
+/* The TLS session has an answer: a socket for libnbd, or why there is none. */
+void drover_conn_tls_answer(DroverConn *conn, int64_t now_us);
 /* Closes; operations in flight go to the completed list as lost. TEXT may come from libnbd. */
 void drover_conn_lost(DroverConn *conn, const char *text, int64_t now_us);
 

@@ -43,6 +43,18 @@ static bool is_uri(const char *text)
     return g_str_has_prefix(text, "nbd:") || g_str_has_prefix(text, "nbd+") || g_str_has_prefix(text, "nbds");
 }
 
+static bool has_tls(const char *where)
+{
+    return g_str_has_prefix(where, "nbds:") || g_str_has_prefix(where, "nbds+") || g_str_has_prefix(where, "nbd+tls:");
+}
+
+bool drover_job_forgets_tls(const DroverJob *job)
+{
+    bool configured = *job->tls.ca_file != '\0' || *job->tls.cert_file != '\0' || *job->tls.key_file != '\0' ||
+                      *job->tls.name != '\0';
+    return configured && !has_tls(job->source) && !has_tls(job->target);
+}
+
 static bool open_end(End *end, const char *where, const char *format, bool writable, unsigned connections,
                      GError **error)
 {
@@ -125,6 +137,7 @@ static gpointer watch_signals(gpointer data)
 static bool open_ends(Run *run, GError **error)
 {
     DroverJob *job = run->job;
+    run->source.endpoint.tls = run->target.endpoint.tls = job->tls;
     unsigned connections = MAX(job->params.connections, 16) + 2;
     if (!open_end(&run->source, job->source, job->source_format, false, connections, error))
         return false;

@@ -14,6 +14,7 @@ typedef struct {
     const char *report_file;                   /* "": none; "-": standard output */
     const char *ranges_file;                   /* "": the whole disk */
     DroverCopyParams params; /* endpoints, done cells and callbacks are filled in by the job */
+    DroverTlsSettings tls;   /* for each end whose URI has TLS */
     bool verify;
     DroverShow show;
 } DroverJob;
@@ -26,6 +27,9 @@ typedef enum {
     DROVER_EXIT_DIFFERENT = 4,
     DROVER_EXIT_STOPPED = 5,
 } DroverExit;
+
+/* TLS is configured, and neither end would use it. */
+bool drover_job_forgets_tls(const DroverJob *job);
 
 /* Blocks until done, or until draining is requested (lib/base/drain.h). Errors are logged. */
 DroverExit drover_job_run(DroverJob *job);

@@ -31,6 +31,14 @@ static const DroverOption options[] = {
      0},
     {"", "token-file", DROVER_OPTION_STRING, NULL, "FILE",
      "\"<generation>.<token>\" that completes the target's export name", 0},
+    {"", "tls-ca", DROVER_OPTION_STRING, NULL, "FILE",
+     "PEM: authorities that may have signed the server's certificate; without it: the system's", 0},
+    {"", "tls-cert", DROVER_OPTION_STRING, NULL, "FILE",
+     "PEM: our certificate for servers that want one, intermediate ones behind it", 0},
+    {"", "tls-key", DROVER_OPTION_STRING, NULL, "FILE", "PEM: its key; without it: in the file of --tls-cert", 0},
+    {"", "tls-name", DROVER_OPTION_STRING, NULL, "NAME",
+     "The server's certificate must be for this name; without it: for the host in the URI", 0},
+    {"", "tls-min", DROVER_OPTION_STRING, "1.3", "1.2|1.3", "Oldest version of TLS that is accepted", 0},
     {"", "source-format", DROVER_OPTION_STRING, "raw", "FORMAT",
      "Of a source file: raw, qcow2, vmdk, vhdx, vpc", 0},
     {"", "target-format", DROVER_OPTION_STRING, "raw", "FORMAT",
@@ -46,7 +54,9 @@ static const DroverOption options[] = {
 static const char description[] =
     "Copies a disk from SRC to DST. Each is an NBD URI (nbd://HOST[:PORT]/EXPORT, "
     "nbd+unix:///EXPORT?socket=PATH)\n"
-    "or a file, which a private server child serves. Holes are neither read nor sent, lost connections are "
+    "or a file, which a private server child serves. With TLS: nbds://HOST[:PORT]/EXPORT (negotiated inside NBD), "
+    "nbd+tls://HOST[:PORT]/EXPORT\n"
+    "(from the first byte, port 443: a front door); then nothing moves in plain text. Holes are neither read nor sent, lost connections are "
     "opened\n"
     "again, and what was not flushed by then is written again.\n\n"
     "Exit codes: 0 copied (and equal, with --verify); 1 wrong usage; 2 failed, repeating does not help;\n"
@@ -83,6 +93,20 @@ static bool fill_params(const DroverConfig *config, DroverCopyParams *params, bo
     return true;
 }
 
+static bool fill_tls(const DroverConfig *config, DroverTlsSettings *tls, GError **error)
+{
+    const char *min = drover_config_string(config, ".tls-min");
+    *tls = (DroverTlsSettings){
+        .ca_file = drover_config_string(config, ".tls-ca"),
+        .cert_file = drover_config_string(config, ".tls-cert"),
+        .key_file = drover_config_string(config, ".tls-key"),
+        .name = drover_config_string(config, ".tls-name"),
+        .allow_tls12 = strcmp(min, "1.2") == 0,
+    };
+    return tls->allow_tls12 || strcmp(min, "1.3") == 0 ||
+           drover_fail(error, DROVER_ERROR_PERMANENT, "--tls-min: '%s' is not 1.2 or 1.3", min);
+}
+
 static bool fill_job(const DroverConfig *config, DroverJob *job, GError **error)
 {
     const char *progress = drover_config_string(config, ".progress");
@@ -94,6 +118,8 @@ static bool fill_job(const DroverConfig *config, DroverJob *job, GError **error)
     job->ranges_file = drover_config_string(config, ".ranges");
     if (*job->ranges_file != '\0' && *job->resume_file != '\0')
         return drover_fail(error, DROVER_ERROR_PERMANENT, "--ranges and --resume do not go together");
+    if (!fill_tls(config, &job->tls, error))
+        return false;
     job->verify = drover_config_bool(config, ".verify");
     if (strcmp(progress, "json") == 0)
         job->show = DROVER_SHOW_JSON;
@@ -133,5 +159,10 @@ int main(int argc, char **argv)
     }
     job.source = argv[1];
     job.target = argv[2];
+    /* Whoever names an authority wants TLS: a forgotten "+tls" must not become a plain copy. */
+    if (drover_job_forgets_tls(&job)) {
+        g_printerr("drover-copy: --tls-... is given, but neither end has TLS: use nbds:// or nbd+tls://\n");
+        return DROVER_EXIT_USAGE;
+    }
     return drover_job_run(&job);
 }

@@ -52,6 +52,14 @@ static json_t *latencies(const uint64_t us[3])
                      (json_int_t)us[2]);
 }
 
+static json_t *tls(const DroverTlsStats *stats)
+{
+    if (stats->handshakes == 0)
+        return json_null();
+    return json_pack("{s:s,s:s,s:s,s:i,s:i}", "by", stats->how, "version", stats->version, "cipher", stats->cipher,
+                     "handshakes", (int)stats->handshakes, "resumed", (int)stats->resumed);
+}
+
 static json_t *ranges(const GArray *list)
 {
     json_t *array = json_array();
@@ -89,6 +97,8 @@ static json_t *build(const DroverReport *report)
     json_object_set_new(
         root, "connections",
         json_pack("{s:i,s:i}", "source", (int)r->connections_source, "target", (int)r->connections_target));
+    json_object_set_new(root, "tls",
+                        json_pack("{s:o,s:o}", "source", tls(&r->tls_source), "target", tls(&r->tls_target)));
     json_object_set_new(root, "reconnects", json_integer((json_int_t)r->reconnects));
     json_object_set_new(root, "extents_available", json_boolean(r->extents_available));
     json_object_set_new(root, "read_latency_us", latencies(r->read_latency_us));

@@ -208,8 +208,27 @@ static void endpoints_come_in_one_form(void **state)
     assert_string_equal(socket->socket_path, "/tmp/a&b");
     assert_string_equal(socket->export_name, "x");
 
-    const char *const bad[] = {"nbds://h/x",  "nbd+unix:///x", "http://h/", "nbd:///x",
-                               "nbd://u@h/x", "plain",         "",          "nbd+unix:///?socket="};
+    g_autoptr(DroverEndpoint) door =
+        drover_endpoint_new(&(DroverCopyEndpoint){.uri = "nbd+tls://d/x"}, &error);
+    assert_string_equal(door->port, "443");
+    assert_string_equal(door->label, "nbd+tls://d:443/x");
+    assert_non_null(door->tls);
+    g_autoptr(DroverEndpoint) nbds =
+        drover_endpoint_new(&(DroverCopyEndpoint){.uri = "nbds://[::1]/x"}, &error);
+    assert_string_equal(nbds->label, "nbds://[::1]:10809/x");
+    assert_non_null(nbds->tls);
+    assert_null(tcp->tls);
+
+    const char *const bad[] = {"nbd://h/x?tls-certificates=/d",
+                               "nbds://h/x?tls-psk-file=/f",
+                               "nbds+unix:///x?socket=/s",
+                               "nbd+unix:///x",
+                               "http://h/",
+                               "nbd:///x",
+                               "nbd://u@h/x",
+                               "plain",
+                               "",
+                               "nbd+unix:///?socket="};
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
         assert_null(drover_endpoint_new(&(DroverCopyEndpoint){.uri = bad[i]}, &error));
         assert_int_equal(error->code, DROVER_ERROR_PERMANENT);
