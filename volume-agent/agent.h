@@ -6,6 +6,7 @@
 #include "lib/kafka/kafka.h"
 #include "volume-agent/executor.h"
 #include "volume-agent/export/book.h"
+#include "volume-agent/rest/rest.h"
 #include "volume-agent/verify/verifier.h"
 
 extern const DroverOption drover_agent_options[];
@@ -25,6 +26,9 @@ typedef struct {
     DroverExecutor *executor;
     DroverVerifier *verifier;
     struct DroverStopped *stopped;
+    DroverIntakeProgress intake;
+    DroverRestSettings rest_settings;
+    DroverRest *rest; /* NULL: off */
 } DroverAgent;
 
 /* Reads drover.tasks.<agent> from NEXT_OFFSET (-1: the beginning) until the process drains: operations are journalled with
@@ -33,6 +37,8 @@ bool drover_agent_intake(DroverAgent *agent, int64_t next_offset, GError **error
 
 /* The verifier's view of the agent, and its answers as events on drover.events.<agent>. */
 DroverVerifyCallbacks drover_agent_verify_callbacks(DroverAgent *agent);
+/* For DroverRestParts.job_is_stopped. */
+bool drover_agent_job_is_stopped(void *agent, const char *job_id);
 /* For DroverOpContext.release_device. */
 void drover_agent_release_device(void *agent, const char *volume_id);
 

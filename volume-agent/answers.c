@@ -22,7 +22,7 @@ static char *locate(void *data, const char *volume_id, uint64_t generation, GErr
     return g_strdup(record->device_path);
 }
 
-static bool is_obsolete(void *data, const char *job_id)
+bool drover_agent_job_is_stopped(void *data, const char *job_id)
 {
     DroverAgent *agent = data;
     return drover_stopped_has(agent->stopped, job_id);
@@ -72,7 +72,7 @@ static void answer(void *data, const DroverVerifyRequest *request, const DroverV
 
 DroverVerifyCallbacks drover_agent_verify_callbacks(DroverAgent *agent)
 {
-    return (DroverVerifyCallbacks){agent, locate, answer, is_obsolete};
+    return (DroverVerifyCallbacks){agent, locate, answer, drover_agent_job_is_stopped};
 }
 
 void drover_agent_release_device(void *data, const char *volume_id)

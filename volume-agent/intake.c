@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "drover/v1/task.pb-c.h"
@@ -117,6 +118,13 @@ static bool accept(DroverAgent *agent, Batch *batch)
     return true;
 }
 
+static void note_progress(DroverAgent *agent, const DroverConsumer *consumer)
+{
+    atomic_store(&agent->intake.lag, drover_consumer_lag(consumer));
+    if (drover_consumer_at_end(consumer))
+        atomic_store(&agent->intake.current_at_ms, drover_boottime_ms());
+}
+
 /* Reads what is there, at most a batch. False: cannot go on. */
 static bool read_batch(DroverAgent *agent, DroverConsumer *consumer, Batch *batch, GError **error)
 {
@@ -127,6 +135,8 @@ static bool read_batch(DroverAgent *agent, DroverConsumer *consumer, Batch *batc
             g_propagate_error(error, g_steal_pointer(&why));
             return false;
         }
+        if (why)
+            atomic_store(&agent->intake.error_at_ms, drover_boottime_ms());
         if (!record)
             return true;
         const char *problem = take(agent, batch, record);
@@ -156,6 +166,7 @@ bool drover_agent_intake(DroverAgent *agent, int64_t next_offset, GError **error
             return false;
         if (batch.next_offset >= 0 && !accept(agent, &batch))
             return drover_fail(error, DROVER_ERROR_FATAL, "The journal of this agent is lost");
+        note_progress(agent, consumer);
     }
     return true;
 }

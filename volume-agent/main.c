@@ -134,15 +134,23 @@ static bool run(DroverAgent *agent, GError **error)
                     F_U("exports", content.exports->len));
         const DroverExecutorLimits limits = {(unsigned)drover_config_int(config, "agent.max-attempts"),
                                              drover_config_int(config, "agent.outage-timeout")};
+        const DroverRestParts rest_parts = {&agent->rest_settings, &agent->context, agent->producer, agent->server, &agent->intake,
+                                            drover_agent_job_is_stopped, agent,
+                                            (unsigned)drover_config_int(config, "agent.device-slots")};
+        g_autoptr(GError) why = NULL;
+        agent->rest = drover_rest_new(&rest_parts, content.operations, &why);
         agent->executor = drover_executor_new(&agent->context, &limits, content.operations);
         drover_executor_start(agent->executor);
         heart = drover_agent_heart_start(agent);
-        ok = drover_agent_intake(agent, content.next_offset, error);
+        ok = !why && drover_rest_start(agent->rest, &why) && drover_agent_intake(agent, content.next_offset, &why);
+        if (why)
+            g_propagate_error(error, g_steal_pointer(&why));
         drover_drain_request(); /* also when the intake failed: steps under way end at their next journal record */
     }
     drover_executor_free(agent->executor);
     drover_verifier_free(agent->verifier);
     drover_agent_heart_stop(heart);
+    drover_rest_free(agent->rest);
     drover_nbd_server_stop(agent->server);
     drover_export_book_free(agent->book);
     drover_snapshot_book_free(agent->context.snapshots);
@@ -158,7 +166,7 @@ int main(int argc, char **argv)
 {
     drover_drain_install();
     g_autoptr(GError) error = NULL;
-    const DroverOption *const tables[] = {drover_fleet_options, drover_agent_options, NULL};
+    const DroverOption *const tables[] = {drover_fleet_options, drover_agent_options, drover_rest_options, NULL};
     g_autoptr(DroverConfig) config = drover_config_parse(
         "drover-volume-agent", "",
         "Does everything that Drover does at one CloudStack cluster: volumes, VMs, devices, NBD exports, read-back.\n"
@@ -176,6 +184,8 @@ int main(int argc, char **argv)
         if (!g_strv_contains(agents, agent.name) || !drover_site_is_valid(agent.name))
             drover_fail(&error, DROVER_ERROR_PERMANENT, "[agent] name '%s' is none of [fleet] agents", agent.name);
     }
+    if (!error)
+        drover_rest_settings_read(config, &agent.rest_settings, &error);
     if (error) {
         g_printerr("drover-volume-agent: %s\n", error->message);
         return 2;
