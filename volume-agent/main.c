@@ -39,6 +39,7 @@ const DroverOption drover_agent_options[] = {
     {"agent", "networks", DROVER_OPTION_LIST, NULL, "NAME,...", "For VMs whose job names none; default: the first", 0},
     TIME("verify-delay", "0", "Wait this long after cells are flushed before reading them back"),
     {"agent", "verify-rate", DROVER_OPTION_SIZE, "0", "BYTES", "Most bytes per second to read back; 0: no limit", 0},
+    {"agent", "verify-threads", DROVER_OPTION_INT, "4", "N", "Batches of cells that are read back at a time, beside the copies", 0},
     TIME("heartbeat-interval", "10s", "How often to tell that it is alive"),
     DROVER_OPTION_END,
 };
@@ -107,7 +108,8 @@ static bool run(DroverAgent *agent, GError **error)
         .port = (uint16_t)drover_config_int(config, "agent.nbd-port"),
     };
     const DroverVerifyLimits verify_limits = {(uint64_t)drover_config_int(config, "agent.verify-delay"),
-                                              (uint64_t)drover_config_int(config, "agent.verify-rate")};
+                                              (uint64_t)drover_config_int(config, "agent.verify-rate"),
+                                              (unsigned)drover_config_int(config, "agent.verify-threads")};
     bool ok = false;
     fill_context(agent);
     agent->context.cloud =

@@ -12,13 +12,13 @@ typedef struct {
 struct DroverVerifier {
     DroverVerifyLimits limits;
     DroverVerifyCallbacks callbacks;
-    GThread *thread;
+    GPtrArray *threads; /* GThread */
     GMutex lock;
     GCond changed;
     GQueue queue; /* Queued, in the order of arrival */
     bool stopping;
-    const char *current; /* volume that is being read; NULL: none */
-    gint64 budget_us; /* when the rate limit lets the next read begin; the thread's own */
+    GPtrArray *current; /* char *, owned by the requests: volumes that are being read, once for each thread */
+    gint64 budget_us;   /* when the rate limit lets the next read begin */
 };
 
 static void cell_clear(gpointer data)
@@ -65,15 +65,17 @@ static bool wait_until(DroverVerifier *verifier, gint64 until_us)
     return stopping;
 }
 
-/* A token bucket of one cell: READ_BYTES just read push the next read into the future. */
+/* A token bucket of one cell a thread: READ_BYTES just read push the next read into the future. */
 static bool throttle(DroverVerifier *verifier, uint64_t read_bytes)
 {
     if (verifier->limits.rate_bytes_per_second == 0)
         return false;
     gint64 now = g_get_monotonic_time();
     gint64 cost = (gint64)(read_bytes * G_USEC_PER_SEC / verifier->limits.rate_bytes_per_second);
-    verifier->budget_us = MAX(verifier->budget_us, now) + cost;
-    return wait_until(verifier, verifier->budget_us);
+    g_mutex_lock(&verifier->lock);
+    gint64 until = verifier->budget_us = MAX(verifier->budget_us, now) + cost;
+    g_mutex_unlock(&verifier->lock);
+    return wait_until(verifier, until);
 }
 
 static bool compare_cells(DroverVerifier *verifier, const DroverVerifyRequest *request, const char *path,
@@ -133,10 +135,17 @@ static void serve(DroverVerifier *verifier, const DroverVerifyRequest *request)
     callbacks->answer(callbacks->data, request, &outcome);
 }
 
-static void set_current(DroverVerifier *verifier, const char *volume_id)
+static void begin(DroverVerifier *verifier, const DroverVerifyRequest *request)
 {
     g_mutex_lock(&verifier->lock);
-    verifier->current = volume_id;
+    g_ptr_array_add(verifier->current, request->volume_id);
+    g_mutex_unlock(&verifier->lock);
+}
+
+static void end(DroverVerifier *verifier, const DroverVerifyRequest *request)
+{
+    g_mutex_lock(&verifier->lock);
+    g_ptr_array_remove_fast(verifier->current, request->volume_id);
     g_cond_broadcast(&verifier->changed);
     g_mutex_unlock(&verifier->lock);
 }
@@ -144,7 +153,7 @@ static void set_current(DroverVerifier *verifier, const char *volume_id)
 void drover_verifier_release(DroverVerifier *verifier, const char *volume_id)
 {
     g_mutex_lock(&verifier->lock);
-    while (g_strcmp0(verifier->current, volume_id) == 0)
+    while (g_ptr_array_find_with_equal_func(verifier->current, volume_id, g_str_equal, NULL))
         g_cond_wait(&verifier->changed, &verifier->lock);
     g_mutex_unlock(&verifier->lock);
 }
@@ -161,9 +170,9 @@ static gpointer run(gpointer data)
         if (!next)
             return NULL;
         if (!wait_until(verifier, next->due_us)) {
-            set_current(verifier, next->request->volume_id);
+            begin(verifier, next->request);
             serve(verifier, next->request);
-            set_current(verifier, NULL);
+            end(verifier, next->request);
         }
         queued_free(next);
     }
@@ -177,7 +186,10 @@ DroverVerifier *drover_verifier_new(const DroverVerifyLimits *limits, const Drov
     g_mutex_init(&verifier->lock);
     g_cond_init(&verifier->changed);
     g_queue_init(&verifier->queue);
-    verifier->thread = g_thread_new("verify", run, verifier);
+    verifier->current = g_ptr_array_new();
+    verifier->threads = g_ptr_array_new();
+    for (unsigned i = 0; i < MAX(limits->threads, 1); i++)
+        g_ptr_array_add(verifier->threads, g_thread_new("verify", run, verifier));
     return verifier;
 }
 
@@ -200,7 +212,10 @@ void drover_verifier_free(DroverVerifier *verifier)
     verifier->stopping = true;
     g_cond_broadcast(&verifier->changed);
     g_mutex_unlock(&verifier->lock);
-    g_thread_join(verifier->thread);
+    for (guint i = 0; i < verifier->threads->len; i++)
+        g_thread_join(g_ptr_array_index(verifier->threads, i));
+    g_ptr_array_unref(verifier->threads);
+    g_ptr_array_unref(verifier->current);
     g_queue_clear_full(&verifier->queue, queued_free);
     g_mutex_clear(&verifier->lock);
     g_cond_clear(&verifier->changed);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue of read-back requests, served by one thread beside running copies. Verification is idempotent and not
+ * The queue of read-back requests, served by a few threads beside running copies. Verification is idempotent and not
  * journalled: what is lost with the process is asked again by the leader.
  */
 #ifndef DROVER_VOLUME_AGENT_VERIFY_VERIFIER_H
@@ -57,18 +57,19 @@ typedef struct {
 
 typedef struct {
     uint64_t delay_ms;              /* wait this long after a request came before reading; 0: none */
-    uint64_t rate_bytes_per_second; /* 0: unlimited */
+    uint64_t rate_bytes_per_second; /* of all threads together; 0: unlimited */
+    unsigned threads;               /* requests at a time, each with one read in flight; 0: 1 */
 } DroverVerifyLimits;
 
 typedef struct DroverVerifier DroverVerifier;
 
-/* Callbacks run on the verifier's thread and may block. */
+/* Callbacks run on the verifier's threads, several at a time, and may block. */
 DroverVerifier *drover_verifier_new(const DroverVerifyLimits *limits, const DroverVerifyCallbacks *callbacks);
 /* Takes REQUEST; any thread, does not block. */
 void drover_verifier_submit(DroverVerifier *verifier, DroverVerifyRequest *request);
 /* Waits until no cell of VOLUME_ID is being read; whoever calls it has made sure that locate() refuses the volume by now. */
 void drover_verifier_release(DroverVerifier *verifier, const char *volume_id);
-/* Drops what is queued, waits for the cell in progress. NULL is allowed. */
+/* Drops what is queued, waits for the cells in progress. NULL is allowed. */
 void drover_verifier_free(DroverVerifier *verifier);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverVerifier, drover_verifier_free)
 

@@ -137,6 +137,7 @@ typedef struct {
     GMutex lock;
     GCond cond;
     int answers;
+    int at_once, wanted_at_once; /* whoever locates waits until so many do */
     guint verified, mismatched;
     int error_class;
 } Agent;
@@ -145,11 +146,20 @@ static char *locate(void *data, const char *volume_id, uint64_t generation, GErr
 {
     Agent *agent = data;
     assert_string_equal(volume_id, "v");
-    if (generation == 2 || (agent->fenced_after && agent->located > 0)) {
+    g_mutex_lock(&agent->lock);
+    agent->at_once++;
+    int located = agent->located;
+    g_cond_broadcast(&agent->cond);
+    while (agent->at_once < agent->wanted_at_once)
+        g_cond_wait(&agent->cond, &agent->lock);
+    g_mutex_unlock(&agent->lock);
+    if (generation == 2 || (agent->fenced_after && located > 0)) {
         drover_fail(error, DROVER_ERROR_FENCED, "generation 3 is open");
         return NULL;
     }
+    g_mutex_lock(&agent->lock);
     agent->located++;
+    g_mutex_unlock(&agent->lock);
     return g_strdup(agent->disk->path);
 }
 
@@ -162,7 +172,7 @@ static void answer(void *data, const DroverVerifyRequest *request, const DroverV
     agent->verified += outcome->verified->len;
     agent->mismatched += outcome->mismatched->len;
     agent->error_class = outcome->error ? (int)drover_error_class(outcome->error) : 0;
-    g_cond_signal(&agent->cond);
+    g_cond_broadcast(&agent->cond);
     g_mutex_unlock(&agent->lock);
 }
 
@@ -227,6 +237,53 @@ static void requests_are_answered(void **state)
     assert_int_equal(agent.error_class, DROVER_ERROR_FENCED);
 }
 
+static gpointer release(gpointer data)
+{
+    drover_verifier_release(data, "v");
+    return NULL;
+}
+
+static void several_are_read_at_a_time(void **state)
+{
+    Agent agent = {.disk = *state, .wanted_at_once = 4};
+    DroverVerifyLimits limits = {.threads = 3};
+    DroverVerifyCallbacks callbacks = {&agent, locate, answer, is_obsolete};
+    g_autoptr(DroverVerifier) verifier = drover_verifier_new(&limits, &callbacks);
+    for (int i = 0; i < 3; i++)
+        drover_verifier_submit(verifier, request_for(agent.disk, "job", 1, i == 2));
+    g_mutex_lock(&agent.lock);
+    while (agent.at_once < 3)
+        g_cond_wait(&agent.cond, &agent.lock);
+    g_mutex_unlock(&agent.lock);
+    drover_verifier_release(verifier, "another volume"); /* does not wait for this one */
+    GThread *releasing = g_thread_new("release", release, verifier);
+    g_mutex_lock(&agent.lock);
+    assert_int_equal(agent.answers, 0);
+    agent.at_once++; /* now they may go on */
+    g_cond_broadcast(&agent.cond);
+    g_mutex_unlock(&agent.lock);
+    g_thread_join(releasing);
+    assert_int_equal(agent.answers, 3);
+    assert_int_equal(agent.verified, 5);
+    assert_int_equal(agent.mismatched, 1);
+}
+
+/* The limit is that of all threads together. */
+static void the_rate_is_shared(void **state)
+{
+    Agent agent = {.disk = *state};
+    uint64_t read_bytes = 2 * MIB + 4 * DROVER_LEAF_BYTES; /* of one request, at least */
+    DroverVerifyLimits limits = {.threads = 4, .rate_bytes_per_second = 20 * MIB};
+    DroverVerifyCallbacks callbacks = {&agent, locate, answer, is_obsolete};
+    g_autoptr(DroverVerifier) verifier = drover_verifier_new(&limits, &callbacks);
+    gint64 began = g_get_monotonic_time();
+    for (int i = 0; i < 8; i++)
+        drover_verifier_submit(verifier, request_for(agent.disk, "job", 1, false));
+    await_answers(&agent, 8);
+    assert_int_equal(agent.verified, 16);
+    assert_true((uint64_t)(g_get_monotonic_time() - began) * limits.rate_bytes_per_second / G_USEC_PER_SEC >= 8 * read_bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +291,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(range_lists_are_honoured, make_disk, remove_disk),
         cmocka_unit_test_setup_teardown(a_device_that_is_too_small_is_named, make_disk, remove_disk),
         cmocka_unit_test_setup_teardown(requests_are_answered, make_disk, remove_disk),
+        cmocka_unit_test_setup_teardown(several_are_read_at_a_time, make_disk, remove_disk),
+        cmocka_unit_test_setup_teardown(the_rate_is_shared, make_disk, remove_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
