@@ -43,6 +43,10 @@ class Pki:
             flags += [f"--{key}={v}" for v in (value if isinstance(value, (list, tuple)) else [value])]
         return Path(drover("pki", "issue", self.dir, f"--role={role}", f"--name={name}", *flags).stdout.strip())
 
+    def once(self, name, role, **options):
+        path = self.dir / f"{name}.pem"
+        return path if path.exists() else self.issue(name, role, **options)
+
     def renew(self, *names):
         drover("pki", "renew", self.dir, *names)
 

@@ -56,9 +56,15 @@ def make_door(tmp_path):
         door.stop()
 
 
+@pytest.fixture(params=["alone", "beside Kafka"])
+def beside(request):
+    """Options with and without brokers: without them there is no passage in front of the end of TLS."""
+    return {"kafka": "kafka.example=127.0.0.1:9"} if request.param == "beside Kafka" else {}
+
+
 @pytest.fixture
-def door(make_door, pki, server):
-    return make_door(pki, nbd=f"{NBD_NAME}=127.0.0.1:{server.port}", sites="site-1,site-2")
+def door(make_door, pki, server, beside):
+    return make_door(pki, nbd=f"{NBD_NAME}=127.0.0.1:{server.port}", sites="site-1,site-2", **beside)
 
 
 @pytest.fixture
@@ -173,10 +179,10 @@ def test_who_gets_in(door, pki, server, tmp_path):
         "no certificate": context(pki.ca),
         "wrong CA": context(pki.ca, stranger.issue("w1", "worker", site="site-1")),
         "expired": context(pki.ca, pki.expired("late", "site-1")),
-        "another site": context(pki.ca, pki.issue("w3", "worker", site="site-3")),
-        "a site whose name begins alike": context(pki.ca, pki.issue("w10", "worker", site="site-10")),
+        "another site": context(pki.ca, pki.once("w3", "worker", site="site-3")),
+        "a site whose name begins alike": context(pki.ca, pki.once("w10", "worker", site="site-10")),
         "another role": context(pki.ca, pki.dir / "op.pem"),
-        "an agent of that site": context(pki.ca, pki.issue("a1", "agent", site="site-1", dns="a1.example")),
+        "an agent of that site": context(pki.ca, pki.once("a1", "agent", site="site-1", dns="a1.example")),
         "only good for servers": context(pki.ca, pki.dir / "frontdoor.pem"),
     }
     for why, tls in refused.items():
@@ -186,7 +192,7 @@ def test_who_gets_in(door, pki, server, tmp_path):
     # The door proves itself, too: another authority, another name.
     with pytest.raises(ssl.SSLCertVerificationError):
         knock(door.port, NBD_NAME, context(stranger.ca, pki.dir / "w1.pem"))
-    for wrong in ("other.example", REST_NAME):  # nobody lives there, or somebody else
+    for wrong in ("other.example", REST_NAME, None):  # nobody lives there, or nobody is asked for
         with pytest.raises(REFUSALS):
             knock(door.port, wrong, context(pki.ca, pki.dir / "w1.pem"), check_name=False)
     # A name that leads in, and is not in the certificate.
@@ -208,7 +214,7 @@ def test_a_session_is_not_resumed(door, pki):
                 session = s.session
 
 
-def test_rest_is_for_operators(make_door, pki):
+def test_rest_is_for_operators(make_door, pki, server, beside):
     seen = []
 
     class Api(http.server.BaseHTTPRequestHandler):
@@ -225,13 +231,16 @@ def test_rest_is_for_operators(make_door, pki):
     api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=api.serve_forever, daemon=True).start()
     try:
-        door = make_door(pki, rest=f"{REST_NAME}=127.0.0.1:{api.server_port}")
+        door = make_door(pki, nbd=f"{NBD_NAME}=127.0.0.1:{server.port}", rest=f"{REST_NAME}=127.0.0.1:{api.server_port}",
+                         **beside)
         request = f"GET /api/v1/health HTTP/1.1\r\nHost: {REST_NAME}\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n".encode()
         answer, _ = knock(door.port, REST_NAME, context(pki.ca, pki.dir / "op.pem"), request)
         assert b" 200 " in answer.split(b"\r\n")[0] and seen[-1]["x-forwarded-for"] == "127.0.0.1"
         for pem in (pki.dir / "w1.pem", None):
             with pytest.raises(REFUSALS):
                 knock(door.port, REST_NAME, context(pki.ca, pem), request)
+        with pytest.raises(REFUSALS):  # what opens one door does not open the other
+            knock(door.port, NBD_NAME, context(pki.ca, pki.dir / "op.pem"))
         assert len(seen) == 1
     finally:
         api.shutdown()
@@ -325,7 +334,7 @@ def test_a_copy_outlives_restarts_and_renewals(make_door, server, tmp_path, work
     pki = Pki(tmp_path / "pki")
     pki.issue("frontdoor", "frontdoor", dns=NBD_NAME)
     worker = pki.issue("w1", "worker", site="site-1")
-    door = make_door(pki, nbd=f"{NBD_NAME}=127.0.0.1:{server.port}")
+    door = make_door(pki, nbd=f"{NBD_NAME}=127.0.0.1:{server.port}", kafka="kafka.example=127.0.0.1:9")
     size = 256 * MIB
     source, target = work / "frontdoor-source.raw", work / "frontdoor-target.raw"
     rng = random.Random(7)
