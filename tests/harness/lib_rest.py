@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
 import time
 import urllib.parse
 
@@ -127,3 +128,33 @@ def client_context(ca, certificate=None, key=None):
     if certificate:
         context.load_cert_chain(str(certificate), str(key))
     return context
+
+
+class Pki:
+    """An authority, and certificates of it."""
+
+    def __init__(self, directory):
+        self.dir, self.ca, self.serial = directory, directory / "ca.crt", 0
+        directory.mkdir(parents=True)
+        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+                      "/CN=authority", "-keyout", directory / "ca.key", "-out", self.ca)
+
+    @staticmethod
+    def _openssl(*arguments):
+        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+    def issue(self, name, days=2):
+        """(certificate, key); issued again, the files are replaced."""
+        self.serial += 1
+        key, request = self.dir / f"{name}.key", self.dir / f"{name}.csr"
+        certificate, extensions = self.dir / f"{name}.crt", self.dir / f"{name}.ext"
+        extensions.write_text("subjectAltName=IP:127.0.0.1\n")
+        fresh = key.with_suffix(".new"), certificate.with_suffix(".fresh")
+        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}", "-keyout",
+                      fresh[0], "-out", request)
+        self._openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.dir / "ca.key", "-set_serial", self.serial,
+                      "-days", days, "-extfile", extensions, "-out", fresh[1])
+        fresh[0].chmod(0o600)
+        fresh[0].replace(key)
+        fresh[1].replace(certificate)
+        return certificate, key

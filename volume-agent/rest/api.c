@@ -82,7 +82,7 @@ static bool check_query(const DroverRestCall *call, DroverRestProblem *problem)
             return drover_rest_problem(problem, 400, "DRV-REST-REQUEST", "The query cannot be decoded");
         if (!drover_rest_route_takes(call->route, name))
             return query_problem(problem, name, "is not known here");
-        const char *wrong = wrong_value(name, value);
+        const char *wrong = *value ? wrong_value(name, value) : "must not be empty";
         if (wrong)
             return query_problem(problem, name, wrong);
         if (!g_hash_table_add(seen, g_steal_pointer(&name)))
@@ -129,10 +129,7 @@ bool drover_rest_wait_of(const DroverRestCall *call, int64_t *wait_ms, DroverRes
 {
     g_autofree char *text = drover_rest_query(call, "wait");
     *wait_ms = 0;
-    bool given = false;
-    for (char **pair = call->query; *pair; pair += 2)
-        given = given || strcmp(pair[0], "wait") == 0;
-    return (!given && !*text) || read_wait(text, wait_ms) ||
+    return !*text || read_wait(text, wait_ms) ||
            query_problem(problem, "wait", "must be a time of at most 5m, like 30s or 500ms");
 }
 

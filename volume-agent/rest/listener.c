@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "volume-agent/rest/listener.h"
 
+#include <fcntl.h>
 #include <gnutls/gnutls.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "lib/base/drain.h"
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
 
-#define READ_US (30 * G_USEC_PER_SEC)  /* for a request to arrive whole, and for a connection to stay idle */
-#define WRITE_US (60 * G_USEC_PER_SEC) /* for an answer to be read */
-#define IDLE_S 30
 #define MEMORY_LIMIT (32u << 10) /* of one connection, for the head of a request */
 
 struct DroverRestListener {
@@ -56,6 +55,11 @@ void drover_rest_pem_clear(DroverRestPem *pem)
 
 /* ---- connections -------------------------------------------------------------------------------------------------- */
 
+static gint64 deadline_from_now(const DroverRestListener *listener)
+{
+    return g_get_monotonic_time() + listener->settings->timeout_ms * 1000;
+}
+
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context, enum MHD_ConnectionNotificationCode code)
 {
     DroverRestListener *listener = cls;
@@ -63,7 +67,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         Connection *connection = g_new0(Connection, 1);
         connection->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-        connection->deadline_us = g_get_monotonic_time() + READ_US;
+        connection->deadline_us = deadline_from_now(listener);
         listener->connections = g_list_prepend(listener->connections, connection);
         *socket_context = connection;
     } else if (*socket_context) {
@@ -227,7 +231,7 @@ static enum MHD_Result answer(DroverRestListener *listener, struct MHD_Connectio
     }
     struct MHD_Response *response = MHD_create_response_from_buffer(reply->len, reply->body, MHD_RESPMEM_MUST_COPY);
     add_headers(listener, response, request, reply);
-    set_deadline(listener, mhd, g_get_monotonic_time() + WRITE_US);
+    set_deadline(listener, mhd, deadline_from_now(listener));
     report(listener, request, reply->status);
     enum MHD_Result result = MHD_queue_response(mhd, reply->status, response);
     MHD_destroy_response(response);
@@ -302,7 +306,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, 
         return;
     request_free(*con_cls);
     *con_cls = NULL;
-    set_deadline(listener, mhd, g_get_monotonic_time() + READ_US);
+    set_deadline(listener, mhd, deadline_from_now(listener));
     count_active(listener, -1);
 }
 
@@ -325,6 +329,29 @@ static void on_log(void *cls, const char *format, va_list arguments)
     drover_debug("rest.transport", text);
 }
 
+/* What the library would refuse only after it has the socket, which it then closes. */
+static bool check_pem(const DroverRestPem *pem, GError **error)
+{
+    if (!pem->certificate)
+        return true;
+    gnutls_certificate_credentials_t credentials = NULL;
+    const gnutls_datum_t certificate = {(unsigned char *)pem->certificate, (unsigned)strlen(pem->certificate)};
+    const gnutls_datum_t key = {(unsigned char *)pem->key, (unsigned)strlen(pem->key)};
+    const gnutls_datum_t ca = {(unsigned char *)pem->client_ca, pem->client_ca ? (unsigned)strlen(pem->client_ca) : 0};
+    const char *what = "rest-certificate and rest-key";
+    int rc = gnutls_certificate_allocate_credentials(&credentials);
+    if (rc >= 0)
+        rc = gnutls_certificate_set_x509_key_mem(credentials, &certificate, &key, GNUTLS_X509_FMT_PEM);
+    if (rc >= 0 && pem->client_ca) {
+        what = "rest-client-ca";
+        rc = gnutls_certificate_set_x509_trust_mem(credentials, &ca, GNUTLS_X509_FMT_PEM);
+        rc = rc == 0 ? GNUTLS_E_NO_CERTIFICATE_FOUND : rc;
+    }
+    if (credentials)
+        gnutls_certificate_free_credentials(credentials);
+    return rc >= 0 || drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-REST-CONFIG: [agent] %s cannot be used: %s", what, gnutls_strerror(rc));
+}
+
 DroverRestListener *drover_rest_listener_start(const DroverRestSettings *settings, DroverRestApi *api, int fd, DroverRestPem *pem,
                                                GError **error)
 {
@@ -334,6 +361,10 @@ DroverRestListener *drover_rest_listener_start(const DroverRestSettings *setting
     listener->pem = *pem;
     *pem = (DroverRestPem){0};
     g_mutex_init(&listener->lock);
+    if (!check_pem(&listener->pem, error)) {
+        drover_rest_listener_free(listener);
+        return NULL;
+    }
     unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG;
     struct MHD_OptionItem tls[5];
     size_t n = 0;
@@ -346,17 +377,17 @@ DroverRestListener *drover_rest_listener_start(const DroverRestSettings *setting
             tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0, listener->pem.client_ca};
     }
     tls[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+    /* No time-out of the library's: it would count the time that a handler waits. See drover_rest_listener_sweep. */
     unsigned connections = (unsigned)settings->connections;
     listener->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, on_request, listener, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+        flags, 0, NULL, NULL, on_request, listener, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fcntl(fd, F_DUPFD_CLOEXEC, 0),
         MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, MAX(connections * 3 / 4, 1),
-        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_LIMIT, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_LIMIT, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, listener, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
     if (!listener->daemon) {
         drover_rest_listener_free(listener);
-        drover_fail(error, DROVER_ERROR_PERMANENT,
-                    "DRV-REST-CONFIG: the REST API cannot be served: do rest-certificate, rest-key and rest-client-ca hold what they should?");
+        drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-REST-CONFIG: the REST API cannot be served (see the log with --log-level=debug)");
         return NULL;
     }
     return listener;
@@ -368,8 +399,9 @@ void drover_rest_listener_quiesce(DroverRestListener *listener)
     bool done = listener->quiesced;
     listener->quiesced = true;
     g_mutex_unlock(&listener->lock);
-    if (!done)
-        MHD_quiesce_daemon(listener->daemon);
+    int fd = done ? -1 : MHD_quiesce_daemon(listener->daemon);
+    if (fd >= 0)
+        close(fd);
 }
 
 void drover_rest_listener_free(DroverRestListener *listener)
@@ -377,7 +409,7 @@ void drover_rest_listener_free(DroverRestListener *listener)
     if (!listener)
         return;
     if (listener->daemon) {
-        drover_rest_listener_quiesce(listener); /* else it would close the socket, which is not its own */
+        drover_rest_listener_quiesce(listener);
         MHD_stop_daemon(listener->daemon);
     }
     g_list_free_full(listener->connections, g_free);

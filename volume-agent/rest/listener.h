@@ -20,7 +20,7 @@ void drover_rest_pem_clear(DroverRestPem *pem);
 /* Serves FD, a listening socket, which stays the caller's. Takes PEM, also on failure: RETRYABLE never, PERMANENT when it cannot be used. */
 DroverRestListener *drover_rest_listener_start(const DroverRestSettings *settings, DroverRestApi *api, int fd, DroverRestPem *pem,
                                                GError **error);
-/* Accepts no more; its socket is free for another one. */
+/* Accepts no more. */
 void drover_rest_listener_quiesce(DroverRestListener *listener);
 /* Requests that have begun and are not answered. */
 unsigned drover_rest_listener_active(DroverRestListener *listener);

@@ -12,7 +12,7 @@
 #include "volume-agent/rest/listener.h"
 
 #define SWEEP_US (G_USEC_PER_SEC / 2)
-#define BIND_PATIENCE_US (10 * G_USEC_PER_SEC) /* an earlier instance may be on its way out */
+#define BIND_PATIENCE_US (5 * G_USEC_PER_SEC) /* an earlier instance may be on its way out */
 #define DRAIN_US (10 * G_USEC_PER_SEC)
 #define BACKLOG 128
 #define N_FILES 3
@@ -38,7 +38,7 @@ static int listen_at(const DroverRestSettings *settings, GError **error)
     const int on = 1;
     const struct sockaddr *address = (const void *)settings->address;
     for (;;) {
-        int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
             bind(fd, address, settings->address_len) == 0 && listen(fd, BACKLOG) == 0)
             return fd;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The transport of the REST API: libmicrohttpd with a thread for each connection, as many as the settings allow. A request that has not
- * arrived within 30 s, or an answer that is not read within 60 s, loses its connection. Renewed certificate files are served to
- * new connections at once.
+ * arrived, or an answer that is not read, within [agent] rest-timeout loses its connection. Renewed certificate files are
+ * served to new connections at once.
  */
 #ifndef DROVER_VOLUME_AGENT_REST_SERVER_H
 #define DROVER_VOLUME_AGENT_REST_SERVER_H

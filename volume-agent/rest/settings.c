@@ -5,8 +5,10 @@
 #include <netdb.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "lib/base/error.h"
+#include "volume-agent/rest/access.h"
 
 #define CODE "DRV-REST-CONFIG: "
 #define FILE_OPTION(name, help) {"agent", name, DROVER_OPTION_STRING, NULL, "FILE", help, 0}
@@ -22,6 +24,7 @@ const DroverOption drover_rest_options[] = {
     NUMBER("rest-burst", "40", "Requests that a token may make at once, after a pause"),
     {"agent", "rest-body-limit", DROVER_OPTION_SIZE, "64K", "BYTES", "Longest body of a request", 0},
     NUMBER("rest-connections", "64", "Connections at once; each request that waits holds one"),
+    {"agent", "rest-timeout", DROVER_OPTION_DURATION, "30s", "TIME", "A request must have arrived whole, and its answer been read, within this time", 0},
     DROVER_OPTION_END,
 };
 
@@ -52,6 +55,20 @@ static bool is_loopback(const DroverRestSettings *settings)
            g_inet_address_get_is_loopback(g_inet_socket_address_get_address(G_INET_SOCKET_ADDRESS(address)));
 }
 
+/* What can be known before anything is started. */
+static bool check_files(const DroverRestSettings *settings, GError **error)
+{
+    struct stat st;
+    if (*settings->key && stat(settings->key, &st) == 0 && (st.st_mode & 077))
+        return drover_fail(error, DROVER_ERROR_PERMANENT, CODE "key file %s can be read by others: chmod 600 it", settings->key);
+    DroverRestKeyring *keyring = drover_rest_keyring_new(settings->tokens, error);
+    bool ok = keyring != NULL;
+    drover_rest_keyring_free(keyring);
+    if (!ok)
+        g_prefix_error(error, CODE);
+    return ok;
+}
+
 bool drover_rest_settings_read(const DroverConfig *config, DroverRestSettings *settings, GError **error)
 {
     *settings = (DroverRestSettings){
@@ -64,6 +81,7 @@ bool drover_rest_settings_read(const DroverConfig *config, DroverRestSettings *s
         .burst = drover_config_int(config, "agent.rest-burst"),
         .body_limit = drover_config_int(config, "agent.rest-body-limit"),
         .connections = drover_config_int(config, "agent.rest-connections"),
+        .timeout_ms = drover_config_int(config, "agent.rest-timeout"),
     };
     settings->on = *settings->listen != '\0';
     if (!settings->on)
@@ -82,8 +100,9 @@ bool drover_rest_settings_read(const DroverConfig *config, DroverRestSettings *s
         return drover_fail(error, DROVER_ERROR_PERMANENT,
                            CODE "[agent] rest-listen %s can be reached from other machines: give rest-tokens, or listen on 127.0.0.1",
                            settings->listen);
-    if (settings->connections < 1 || settings->connections > 10000 || settings->body_limit < 1 || settings->body_limit > (16 << 20))
+    if (settings->connections < 1 || settings->connections > 10000 || settings->body_limit < 1 || settings->body_limit > (16 << 20) ||
+        settings->timeout_ms < 1000 || settings->timeout_ms > 600000)
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           CODE "[agent] rest-connections must be 1 to 10000, rest-body-limit 1 to 16M");
-    return true;
+                           CODE "[agent] rest-connections must be 1 to 10000, rest-body-limit 1 to 16M, rest-timeout 1s to 10m");
+    return check_files(settings, error);
 }

@@ -20,6 +20,7 @@ typedef struct {
     int64_t burst;
     int64_t body_limit;
     int64_t connections;
+    int64_t timeout_ms;
 } DroverRestSettings;
 
 /*
