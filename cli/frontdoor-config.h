@@ -7,7 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Lists are NULL-terminated. Routes are "NAME=ADDRESS": the server name that clients ask for, and where it leads. */
+/* Lists are NULL-terminated. Routes are "NAME=ADDRESS": the server name that clients ask for, and where it
+ * leads. */
 typedef struct {
     const char *name;          /* of this HAProxy on its machine */
     const char *const *listen; /* "ADDRESS:PORT"; ":443": every address */
@@ -23,7 +24,8 @@ typedef struct {
     uint64_t check_interval_ms;
 } DroverFrontdoor;
 
-/* The text of haproxy.cfg (HAProxy 2.6 or later), newly allocated; NULL with a PERMANENT error that names the mistake. */
+/* The text of haproxy.cfg (HAProxy 2.6 or later), newly allocated; NULL with a PERMANENT error that names the
+ * mistake. */
 char *drover_frontdoor_config(const DroverFrontdoor *frontdoor, GError **error);
 
 #endif

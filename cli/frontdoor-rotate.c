@@ -36,7 +36,8 @@ static char *ask(const char *admin_socket, const char *command, GError **error)
         g_string_append_len(answer, buffer, n);
     if (n == 0)
         return g_string_free(g_steal_pointer(&answer), FALSE);
-    drover_fail(error, DROVER_ERROR_RETRYABLE, "HAProxy does not answer at %s: %s", admin_socket, why->message);
+    drover_fail(error, DROVER_ERROR_RETRYABLE, "HAProxy does not answer at %s: %s", admin_socket,
+                why->message);
     return NULL;
 }
 
@@ -57,7 +58,8 @@ static bool refuse(const char *answer, const char *file, GError **error)
 {
     g_autofree char *words = g_strstrip(g_strdup(answer));
     g_strdelimit(words, "\r\n", ' ');
-    return drover_fail(error, DROVER_ERROR_PERMANENT, "HAProxy refuses %s and goes on with what it had: %s", file, words);
+    return drover_fail(error, DROVER_ERROR_PERMANENT, "HAProxy refuses %s and goes on with what it had: %s",
+                       file, words);
 }
 
 static char *read_file(const char *file, GError **error)

@@ -12,14 +12,15 @@
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 
-#define SERIAL_BITS 127        /* positive in 16 bytes; random, so that no counter has to be kept */
+#define SERIAL_BITS 127 /* positive in 16 bytes; random, so that no counter has to be kept */
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BIO, BIO_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BIGNUM, BN_free)
 
 const DroverPkiRole drover_pki_roles[] = {
     {"worker", false, true, true, "a copy worker; writes volumes through the front door"},
-    {"agent", true, true, true, "a volume agent with its REST API; its site is its own name unless told otherwise"},
+    {"agent", true, true, true,
+     "a volume agent with its REST API; its site is its own name unless told otherwise"},
     {"scheduler", true, true, false, "a scheduler with its REST API"},
     {"aggregator", false, true, false, "a progress aggregator"},
     {"operator", false, true, false, "a person or script: drover, REST clients"},
@@ -40,10 +41,12 @@ static bool crypto_fail(GError **error, const char *what)
 {
     const char *reason = ERR_reason_error_string(ERR_peek_last_error());
     ERR_clear_error();
-    return drover_fail(error, DROVER_ERROR_PERMANENT, "%s: %s", what, reason ? reason : "OpenSSL says no more");
+    return drover_fail(error, DROVER_ERROR_PERMANENT, "%s: %s", what,
+                       reason ? reason : "OpenSSL says no more");
 }
 
-/* ---- who it is for -------------------------------------------------------------------------------------------- */
+/* ---- who it is for
+ * -------------------------------------------------------------------------------------------- */
 
 static bool dns_is_valid(const char *name)
 {
@@ -64,12 +67,14 @@ bool drover_pki_subject_check(const DroverPkiSubject *subject, GError **error)
     const DroverPkiRole *role = subject->role;
     bool has_site = subject->site && *subject->site;
     if (!drover_id_is_valid(subject->name))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no name: letters, digits, '.', '_' and '-', at most 64",
-                           subject->name);
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "'%s' is no name: letters, digits, '.', '_' and '-', at most 64", subject->name);
     if (has_site && !drover_site_is_valid(subject->site))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no site: a-z, 0-9 and '-', at most 40", subject->site);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no site: a-z, 0-9 and '-', at most 40",
+                           subject->site);
     if (role->needs_site && !has_site)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "A %s needs --site: what it may touch depends on it", role->name);
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "A %s needs --site: what it may touch depends on it", role->name);
     for (const char *const *name = subject->dns; name && *name; name++)
         if (!dns_is_valid(*name))
             return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no DNS name", *name);
@@ -78,7 +83,8 @@ bool drover_pki_subject_check(const DroverPkiSubject *subject, GError **error)
             return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no IP address", *ip);
     bool has_names = (subject->dns && *subject->dns) || (subject->ip && *subject->ip);
     if (role->server && !has_names)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "A %s needs --dns or --ip: what clients connect to", role->name);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "A %s needs --dns or --ip: what clients connect to",
+                           role->name);
     return true;
 }
 
@@ -92,7 +98,8 @@ static char *names_for_extension(const DroverPkiSubject *subject)
     return g_string_free(g_steal_pointer(&out), FALSE);
 }
 
-/* ---- making --------------------------------------------------------------------------------------------------- */
+/* ---- making
+ * --------------------------------------------------------------------------------------------------- */
 
 EVP_PKEY *drover_pki_key_new(GError **error)
 {
@@ -105,7 +112,8 @@ EVP_PKEY *drover_pki_key_new(GError **error)
 static bool add_name_part(X509_NAME *name, const char *field, const char *value)
 {
     return !value || !*value ||
-           X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, (const unsigned char *)value, -1, -1, 0) == 1;
+           X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, (const unsigned char *)value, -1, -1, 0) ==
+               1;
 }
 
 static bool add_extension(X509 *certificate, X509 *issuer, int nid, const char *value)
@@ -129,14 +137,16 @@ static bool set_serial(X509 *certificate)
 static X509 *start(EVP_PKEY *key, int64_t now, int64_t life_seconds)
 {
     g_autoptr(X509) certificate = X509_new();
-    bool ok = certificate && X509_set_version(certificate, X509_VERSION_3) == 1 && set_serial(certificate) &&
-              ASN1_TIME_set(X509_getm_notBefore(certificate), (time_t)(now - DROVER_PKI_CLOCK_SKEW_SECONDS)) &&
-              ASN1_TIME_set(X509_getm_notAfter(certificate), (time_t)(now + life_seconds)) &&
-              X509_set_pubkey(certificate, key) == 1;
+    bool ok =
+        certificate && X509_set_version(certificate, X509_VERSION_3) == 1 && set_serial(certificate) &&
+        ASN1_TIME_set(X509_getm_notBefore(certificate), (time_t)(now - DROVER_PKI_CLOCK_SKEW_SECONDS)) &&
+        ASN1_TIME_set(X509_getm_notAfter(certificate), (time_t)(now + life_seconds)) &&
+        X509_set_pubkey(certificate, key) == 1;
     return ok ? g_steal_pointer(&certificate) : NULL;
 }
 
-X509 *drover_pki_authority_new(EVP_PKEY *key, const char *name, int64_t now, int64_t life_seconds, GError **error)
+X509 *drover_pki_authority_new(EVP_PKEY *key, const char *name, int64_t now, int64_t life_seconds,
+                               GError **error)
 {
     g_autoptr(X509) certificate = start(key, now, life_seconds);
     bool ok = certificate && add_name_part(X509_get_subject_name(certificate), "CN", name) &&
@@ -165,18 +175,21 @@ static int64_t shorter(int64_t life_seconds, int64_t now, X509 *authority)
     return MIN(life_seconds, drover_pki_not_after(authority) - now);
 }
 
-X509 *drover_pki_certificate_new(EVP_PKEY *key, const DroverPkiSubject *subject, int64_t now, int64_t life_seconds,
-                                 X509 *authority, EVP_PKEY *authority_key, GError **error)
+X509 *drover_pki_certificate_new(EVP_PKEY *key, const DroverPkiSubject *subject, int64_t now,
+                                 int64_t life_seconds, X509 *authority, EVP_PKEY *authority_key,
+                                 GError **error)
 {
     if (!drover_pki_subject_check(subject, error))
         return NULL;
     const DroverPkiRole *role = subject->role;
     g_autofree char *names = names_for_extension(subject);
-    const char *uses = role->server && role->client ? "serverAuth,clientAuth" : role->server ? "serverAuth" : "clientAuth";
+    const char *uses = role->server && role->client ? "serverAuth,clientAuth"
+                       : role->server               ? "serverAuth"
+                                                    : "clientAuth";
     g_autoptr(X509) certificate = start(key, now, shorter(life_seconds, now, authority));
     X509_NAME *name = certificate ? X509_get_subject_name(certificate) : NULL;
-    bool ok = certificate && add_name_part(name, "O", subject->site) && add_name_part(name, "OU", role->name) &&
-              add_name_part(name, "CN", subject->name) &&
+    bool ok = certificate && add_name_part(name, "O", subject->site) &&
+              add_name_part(name, "OU", role->name) && add_name_part(name, "CN", subject->name) &&
               add_extension(certificate, authority, NID_ext_key_usage, uses) &&
               (!*names || add_extension(certificate, authority, NID_subject_alt_name, names)) &&
               finish(certificate, authority, authority_key);
@@ -191,26 +204,29 @@ static bool copy_extension(X509 *to, X509 *from, int nid)
     return at < 0 || X509_add_ext(to, X509_get_ext(from, at), -1) == 1;
 }
 
-X509 *drover_pki_certificate_again(EVP_PKEY *key, X509 *model, int64_t now, int64_t life_seconds, X509 *authority,
-                                   EVP_PKEY *authority_key, GError **error)
+X509 *drover_pki_certificate_again(EVP_PKEY *key, X509 *model, int64_t now, int64_t life_seconds,
+                                   X509 *authority, EVP_PKEY *authority_key, GError **error)
 {
     g_autoptr(X509) certificate = start(key, now, shorter(life_seconds, now, authority));
     bool ok = certificate && X509_set_subject_name(certificate, X509_get_subject_name(model)) == 1 &&
               copy_extension(certificate, model, NID_ext_key_usage) &&
-              copy_extension(certificate, model, NID_subject_alt_name) && finish(certificate, authority, authority_key);
+              copy_extension(certificate, model, NID_subject_alt_name) &&
+              finish(certificate, authority, authority_key);
     if (!ok)
         crypto_fail(error, "The certificate cannot be renewed");
     return ok ? g_steal_pointer(&certificate) : NULL;
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * -------------------------------------------------------------------------------------------------- */
 
 char *drover_pki_subject_part(X509 *certificate, int nid)
 {
     X509_NAME *name = X509_get_subject_name(certificate);
     int at = X509_NAME_get_index_by_NID(name, nid, -1);
     unsigned char *text = NULL;
-    int len = at < 0 ? -1 : ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
+    int len =
+        at < 0 ? -1 : ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
     char *copy = len < 0 ? g_strdup("") : g_strndup((const char *)text, (gsize)len);
     OPENSSL_free(text);
     return copy;
@@ -224,7 +240,8 @@ char *drover_pki_alternative_names(X509 *certificate)
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
         char address[INET6_ADDRSTRLEN];
         if (name->type == GEN_DNS) {
-            g_string_append_printf(out, "%sDNS:%.*s", out->len ? "," : "", ASN1_STRING_length(name->d.dNSName),
+            g_string_append_printf(out, "%sDNS:%.*s", out->len ? "," : "",
+                                   ASN1_STRING_length(name->d.dNSName),
                                    ASN1_STRING_get0_data(name->d.dNSName));
         } else if (name->type == GEN_IPADD) {
             int family = ASN1_STRING_length(name->d.iPAddress) == 4 ? AF_INET : AF_INET6;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Certificates of a fleet (X.509, EC P-256, SHA-256): one authority, and one certificate for each process. Who a process
- * is stands in the subject, where HAProxy and Kafka can read it: CN its name, OU its role, O its site. No files here.
+ * Certificates of a fleet (X.509, EC P-256, SHA-256): one authority, and one certificate for each process.
+ * Who a process is stands in the subject, where HAProxy and Kafka can read it: CN its name, OU its role, O
+ * its site. No files here.
  */
 #ifndef DROVER_CLI_PKI_CERTIFICATE_H
 #define DROVER_CLI_PKI_CERTIFICATE_H
@@ -15,7 +16,8 @@
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(X509, X509_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(EVP_PKEY, EVP_PKEY_free)
 
-/* A certificate begins so long before it is made, so that it is good at once on machines whose clocks are late. */
+/* A certificate begins so long before it is made, so that it is good at once on machines whose clocks are
+ * late. */
 #define DROVER_PKI_CLOCK_SKEW_SECONDS 300
 
 typedef struct {
@@ -44,15 +46,18 @@ bool drover_pki_subject_check(const DroverPkiSubject *subject, GError **error);
 EVP_PKEY *drover_pki_key_new(GError **error);
 
 /* An authority that signs itself, valid from NOW (Unix seconds) for LIFE_SECONDS. */
-X509 *drover_pki_authority_new(EVP_PKEY *key, const char *name, int64_t now, int64_t life_seconds, GError **error);
+X509 *drover_pki_authority_new(EVP_PKEY *key, const char *name, int64_t now, int64_t life_seconds,
+                               GError **error);
 
-/* A certificate for KEY, valid from NOW for LIFE_SECONDS, never longer than that of the AUTHORITY that signs it. */
-X509 *drover_pki_certificate_new(EVP_PKEY *key, const DroverPkiSubject *subject, int64_t now, int64_t life_seconds,
-                                 X509 *authority, EVP_PKEY *authority_key, GError **error);
+/* A certificate for KEY, valid from NOW for LIFE_SECONDS, never longer than that of the AUTHORITY that signs
+ * it. */
+X509 *drover_pki_certificate_new(EVP_PKEY *key, const DroverPkiSubject *subject, int64_t now,
+                                 int64_t life_seconds, X509 *authority, EVP_PKEY *authority_key,
+                                 GError **error);
 
 /* One with subject, names and uses of MODEL, for another KEY and time. */
-X509 *drover_pki_certificate_again(EVP_PKEY *key, X509 *model, int64_t now, int64_t life_seconds, X509 *authority,
-                                   EVP_PKEY *authority_key, GError **error);
+X509 *drover_pki_certificate_again(EVP_PKEY *key, X509 *model, int64_t now, int64_t life_seconds,
+                                   X509 *authority, EVP_PKEY *authority_key, GError **error);
 
 /* What a certificate says. Newly allocated; "" for what is missing. */
 char *drover_pki_subject_part(X509 *certificate, int nid);

@@ -35,7 +35,8 @@ static void wipe(char *text)
 static bool write_file(const char *path, const char *text, int mode, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    if (g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, mode, &why))
+    if (g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
+                                 mode, &why))
         return true;
     return drover_fail(error, DROVER_ERROR_PERMANENT, "%s", why->message);
 }
@@ -80,7 +81,8 @@ static bool read_authority(const char *dir, Authority *authority, GError **error
         return false;
     }
     if (X509_check_private_key(authority->certificate, authority->key) != 1)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s does not belong to %s", key_path, certificate_path);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s does not belong to %s", key_path,
+                           certificate_path);
     return true;
 }
 
@@ -89,12 +91,14 @@ bool drover_pki_init(const char *dir, const char *name, int64_t now, int64_t lif
     g_autofree char *certificate_path = g_build_filename(dir, "ca.crt", NULL);
     g_autofree char *key_path = g_build_filename(dir, "ca.key", NULL);
     if (g_mkdir_with_parents(dir, 0700) < 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "Directory %s cannot be made: %s", dir, g_strerror(errno));
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "Directory %s cannot be made: %s", dir,
+                           g_strerror(errno));
     if (g_file_test(key_path, G_FILE_TEST_EXISTS) || g_file_test(certificate_path, G_FILE_TEST_EXISTS))
         return drover_fail(error, DROVER_ERROR_PERMANENT, "%s holds an authority already", dir);
     g_autoptr(EVP_PKEY) key = drover_pki_key_new(error);
     g_autoptr(X509) certificate = key ? drover_pki_authority_new(key, name, now, life_seconds, error) : NULL;
-    return certificate && write_pem(key_path, key, NULL, error) && write_pem(certificate_path, NULL, certificate, error);
+    return certificate && write_pem(key_path, key, NULL, error) &&
+           write_pem(certificate_path, NULL, certificate, error);
 }
 
 static char *entry_path(const char *dir, const char *name)
@@ -103,20 +107,23 @@ static char *entry_path(const char *dir, const char *name)
     return g_build_filename(dir, file, NULL);
 }
 
-bool drover_pki_issue(const char *dir, const DroverPkiSubject *subject, int64_t now, int64_t life_seconds, char **path,
-                      GError **error)
+bool drover_pki_issue(const char *dir, const DroverPkiSubject *subject, int64_t now, int64_t life_seconds,
+                      char **path, GError **error)
 {
     if (!drover_pki_subject_check(subject, error))
         return false;
     g_autofree char *target = entry_path(dir, subject->name);
     if (g_file_test(target, G_FILE_TEST_EXISTS))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s exists: renew it, or remove the file first", target);
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "%s exists: renew it, or remove the file first",
+                           target);
     g_auto(Authority) authority = {0};
     if (!read_authority(dir, &authority, error))
         return false;
     g_autoptr(EVP_PKEY) key = drover_pki_key_new(error);
     g_autoptr(X509) certificate =
-        key ? drover_pki_certificate_new(key, subject, now, life_seconds, authority.certificate, authority.key, error) : NULL;
+        key ? drover_pki_certificate_new(key, subject, now, life_seconds, authority.certificate,
+                                         authority.key, error)
+            : NULL;
     if (!certificate || !write_pem(target, key, certificate, error))
         return false;
     *path = g_steal_pointer(&target);
@@ -136,7 +143,9 @@ bool drover_pki_renew(const char *dir, const char *name, int64_t now, int64_t li
         life_seconds = drover_pki_not_after(old) - drover_pki_not_before(old) - DROVER_PKI_CLOCK_SKEW_SECONDS;
     g_autoptr(EVP_PKEY) key = drover_pki_key_new(error);
     g_autoptr(X509) certificate =
-        key ? drover_pki_certificate_again(key, old, now, life_seconds, authority.certificate, authority.key, error) : NULL;
+        key ? drover_pki_certificate_again(key, old, now, life_seconds, authority.certificate, authority.key,
+                                           error)
+            : NULL;
     return certificate && write_pem(path, key, certificate, error);
 }
 
@@ -183,7 +192,8 @@ GPtrArray *drover_pki_list(const char *dir, GError **error)
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(entry_free);
     for (const char *file; (file = g_dir_read_name(files));) {
         g_autofree char *path = g_build_filename(dir, file, NULL);
-        g_autofree char *name = g_str_has_suffix(file, SUFFIX) ? g_strndup(file, strlen(file) - strlen(SUFFIX)) : NULL;
+        g_autofree char *name =
+            g_str_has_suffix(file, SUFFIX) ? g_strndup(file, strlen(file) - strlen(SUFFIX)) : NULL;
         if (name && !add_entry(list, path, name, error))
             return NULL;
     }

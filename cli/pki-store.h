@@ -4,7 +4,8 @@
  *
  *   ca.crt     the authority, for everybody
  *   ca.key     its key, 0600, for whoever issues; no process of the fleet needs it
- *   NAME.pem   one process: its private key and its certificate in one file, 0600, so that a renewal replaces both at once
+ *   NAME.pem   one process: its private key and its certificate in one file, 0600, so that a renewal replaces
+ * both at once
  *
  * Files are replaced by renaming, after they have reached the disk. Functions block; errors are PERMANENT.
  */
@@ -17,8 +18,8 @@
 bool drover_pki_init(const char *dir, const char *name, int64_t now, int64_t life_seconds, GError **error);
 
 /* Issues NAME.pem. Refused when there is one. *PATH is newly allocated. */
-bool drover_pki_issue(const char *dir, const DroverPkiSubject *subject, int64_t now, int64_t life_seconds, char **path,
-                      GError **error);
+bool drover_pki_issue(const char *dir, const DroverPkiSubject *subject, int64_t now, int64_t life_seconds,
+                      char **path, GError **error);
 
 /* Replaces NAME.pem by one with a new key; LIFE_SECONDS 0: as long as the old one was good for. */
 bool drover_pki_renew(const char *dir, const char *name, int64_t now, int64_t life_seconds, GError **error);

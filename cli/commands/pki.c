@@ -40,7 +40,8 @@ static DroverExitCode init(const DroverSession *session, const Flags *flags)
                          (flags->days ? flags->days : AUTHORITY_DAYS) * DAY_SECONDS, &error))
         return drover_session_fail(session, error);
     g_print("%s/ca.crt\n", session->argv[1]);
-    g_printerr("Keep %s/ca.key where no process of the fleet runs; everybody gets ca.crt.\n", session->argv[1]);
+    g_printerr("Keep %s/ca.key where no process of the fleet runs; everybody gets ca.crt.\n",
+               session->argv[1]);
     return DROVER_EXIT_OK;
 }
 
@@ -127,8 +128,9 @@ static DroverExitCode show(const DroverSession *session)
     g_print("%-24s %-10s %-16s %-20s %-10s %s\n", "NAME", "ROLE", "SITE", "EXPIRES", "LEFT", "NAMES");
     for (guint i = 0; i < list->len; i++) {
         const DroverPkiEntry *entry = g_ptr_array_index(list, i);
-        g_autofree char *role = i == 0 ? g_strdup("authority") : drover_pki_subject_part(entry->certificate,
-                                                                                          NID_organizationalUnitName);
+        g_autofree char *role = i == 0
+                                    ? g_strdup("authority")
+                                    : drover_pki_subject_part(entry->certificate, NID_organizationalUnitName);
         g_autofree char *site = drover_pki_subject_part(entry->certificate, NID_organizationName);
         g_autofree char *names = drover_pki_alternative_names(entry->certificate);
         int64_t not_after = drover_pki_not_after(entry->certificate);
@@ -147,10 +149,14 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
     const GOptionEntry entries[] = {
         {"role", 0, 0, G_OPTION_ARG_STRING, &flags.role,
          "issue: worker, agent, scheduler, aggregator, operator, kafka or frontdoor", "ROLE"},
-        {"name", 0, 0, G_OPTION_ARG_STRING, &flags.name, "issue: name of the process; init: name of the authority", "NAME"},
-        {"site", 0, 0, G_OPTION_ARG_STRING, &flags.site, "issue: where it belongs (worker: required; agent: its name)", "SITE"},
-        {"dns", 0, 0, G_OPTION_ARG_STRING_ARRAY, &flags.dns, "issue: a name that clients connect to; may be repeated", "NAME"},
-        {"ip", 0, 0, G_OPTION_ARG_STRING_ARRAY, &flags.ip, "issue: an address that clients connect to; may be repeated", "ADDRESS"},
+        {"name", 0, 0, G_OPTION_ARG_STRING, &flags.name,
+         "issue: name of the process; init: name of the authority", "NAME"},
+        {"site", 0, 0, G_OPTION_ARG_STRING, &flags.site,
+         "issue: where it belongs (worker: required; agent: its name)", "SITE"},
+        {"dns", 0, 0, G_OPTION_ARG_STRING_ARRAY, &flags.dns,
+         "issue: a name that clients connect to; may be repeated", "NAME"},
+        {"ip", 0, 0, G_OPTION_ARG_STRING_ARRAY, &flags.ip,
+         "issue: an address that clients connect to; may be repeated", "ADDRESS"},
         {"days", 0, 0, G_OPTION_ARG_INT, &flags.days,
          "How long it is good for (init: 3650, issue: 30, renew: as long as before)", "N"},
         {"all", 0, 0, G_OPTION_ARG_NONE, &flags.all, "renew: also what is not due yet", NULL},
@@ -180,10 +186,12 @@ const DroverCommand drover_command_pki = {
     .name = "pki",
     .synopsis = "init|issue|renew|show DIR",
     .summary = "make and renew the certificates of a fleet",
-    .description =
-        "init makes an authority (DIR/ca.crt, DIR/ca.key), issue a certificate for one process (DIR/NAME.pem: private key\n"
-        "and certificate), renew DIR [NAME...] replaces what has a third of its life left, or the named ones, by new keys;\n"
-        "show lists all with their expiry. Processes take a renewed file up without a restart, HAProxy through\n"
-        "'drover frontdoor rotate'. What role and site allow is in docs/network.md.",
+    .description = "init makes an authority (DIR/ca.crt, DIR/ca.key), issue a certificate for one process "
+                   "(DIR/NAME.pem: private key\n"
+                   "and certificate), renew DIR [NAME...] replaces what has a third of its life left, or the "
+                   "named ones, by new keys;\n"
+                   "show lists all with their expiry. Processes take a renewed file up without a restart, "
+                   "HAProxy through\n"
+                   "'drover frontdoor rotate'. What role and site allow is in docs/network.md.",
     .run = run,
 };

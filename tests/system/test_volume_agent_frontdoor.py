@@ -19,7 +19,7 @@ import nbd
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from fleet import KAFKA, Fleet, free_port, wait_for
+from fleet import KAFKA, ROOT, Fleet, free_port, wait_for
 from lib_exports import MIB, TOKEN, Server, name
 from lib_frontdoor import BIN, NBD_NAME, REST_NAME, Frontdoor, Pki, Pump, context, drover, knock
 
@@ -165,6 +165,12 @@ def test_no_configuration_with_mistakes(option, value, word):
     flags = {"nbd": "a.example=127.0.0.1:1", option: value}
     done = drover("frontdoor", "config", *(f"--frontdoor-{k}={v}" for k, v in flags.items()), check=False)
     assert done.returncode == 2 and word in done.stderr and not done.stdout
+
+
+def test_the_example_is_what_is_made():
+    directory = ROOT / "deploy/frontdoor"
+    made = drover("frontdoor", "config", f"--config={directory / 'drover.conf'}").stdout
+    assert made == (directory / "haproxy.cfg").read_text()
 
 
 # ---- who gets in

@@ -58,7 +58,8 @@ static void answer_open(char *rest, FILE *out)
     const char *volume = word(&rest);
     bool ok = volume_id_is_valid(volume) && number(word(&rest), &generation) && generation > 0;
     const char *token = ok ? word(&rest) : NULL;
-    ok = ok && token && *token && strlen(token) <= DROVER_TOKEN_MAX && number(word(&rest), &minimum) && rest && *rest;
+    ok = ok && token && *token && strlen(token) <= DROVER_TOKEN_MAX && number(word(&rest), &minimum) &&
+         rest && *rest;
     if (!ok) {
         fprintf(out, "error %d malformed open\n", EINVAL);
         return;
@@ -171,7 +172,8 @@ static void *accept_all(void *unused)
         if (fd >= 0) {
             start_thread(serve, (void *)(intptr_t)fd, fd);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            usleep(OUT_OF_RESOURCES_US); /* clients took them all; the agent must get through when some have gone */
+            usleep(OUT_OF_RESOURCES_US); /* clients took them all; the agent must get through when some have
+                                            gone */
         } else if (errno != EINTR && errno != ECONNABORTED) {
             return NULL;
         }

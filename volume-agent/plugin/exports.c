@@ -26,9 +26,10 @@ struct Export {
     bool block_device;
     /* under the lock */
     bool revoked;
-    bool busy; /* its device is being opened or closed, without the lock: that may take long, and others go on meanwhile */
+    bool busy; /* its device is being opened or closed, without the lock: that may take long, and others go on
+                  meanwhile */
     unsigned in_flight;
-    unsigned references; /* the table's own, one a connection, one whoever waits for it to drain */
+    unsigned references;        /* the table's own, one a connection, one whoever waits for it to drain */
     pthread_mutex_t flush_lock; /* taken without the other one */
     atomic_bool poisoned;
     /* counters */
@@ -92,8 +93,8 @@ static void take_off_table_locked(Export *export)
     unref_locked(export);
 }
 
-/* Cuts EXPORT off: no new request is admitted; waits for those in flight, closes the device, takes it off the table.
- * Several may wait for the same one; the first to wake does it, and all wait until it is done. */
+/* Cuts EXPORT off: no new request is admitted; waits for those in flight, closes the device, takes it off the
+ * table. Several may wait for the same one; the first to wake does it, and all wait until it is done. */
 static void revoke_locked(Export *export)
 {
     export->revoked = true;
@@ -101,8 +102,8 @@ static void revoke_locked(Export *export)
     while (export->in_flight > 0 || export->busy)
         pthread_cond_wait(&drained, &lock);
     if (export->fd >= 0) {
-        /* Connections keep the struct alive, never the device: it may be detached as soon as we return. The last close of
-         * a device writes back what is dirty, so it happens without the lock. */
+        /* Connections keep the struct alive, never the device: it may be detached as soon as we return. The
+         * last close of a device writes back what is dirty, so it happens without the lock. */
         int fd = export->fd;
         export->fd = -1;
         export->busy = true;
@@ -130,7 +131,8 @@ static int device_size(int fd, bool *block_device, uint64_t *size)
     return 0;
 }
 
-/* O_EXCL on a block device: the kernel refuses it to us while somebody holds it (a mount, LVM, md), and to them after. */
+/* O_EXCL on a block device: the kernel refuses it to us while somebody holds it (a mount, LVM, md), and to
+ * them after. */
 static int open_device(const char *path, int *fd, bool *block_device, uint64_t *size)
 {
     struct stat st;
@@ -146,10 +148,10 @@ static int open_device(const char *path, int *fd, bool *block_device, uint64_t *
     return err;
 }
 
-/* Waits until no generation of VOLUME_ID is open that is older than GENERATION. True when GENERATION may be opened now;
- * else *ERR says why not, 0: it is open already. */
-static bool make_way_locked(const char *volume_id, uint64_t generation, const char *token, const char *path, int *err,
-                            char *why, size_t why_len)
+/* Waits until no generation of VOLUME_ID is open that is older than GENERATION. True when GENERATION may be
+ * opened now; else *ERR says why not, 0: it is open already. */
+static bool make_way_locked(const char *volume_id, uint64_t generation, const char *token, const char *path,
+                            int *err, char *why, size_t why_len)
 {
     const Floor *floor = floor_locked(volume_id);
     /* While it waits others may open and close: all is looked at again. */
@@ -162,13 +164,15 @@ static bool make_way_locked(const char *volume_id, uint64_t generation, const ch
         }
         if (old && !old->revoked && old->generation == generation) {
             if (strcmp(old->token, token) != 0 || strcmp(old->path, path) != 0) {
-                snprintf(why, why_len, "generation %" PRIu64 " is open with another token or device", generation);
+                snprintf(why, why_len, "generation %" PRIu64 " is open with another token or device",
+                         generation);
                 *err = EEXIST;
             }
             return false;
         }
         if (generation <= floor->generation) {
-            snprintf(why, why_len, "generation %" PRIu64 " is over, the newest was %" PRIu64, generation, floor->generation);
+            snprintf(why, why_len, "generation %" PRIu64 " is over, the newest was %" PRIu64, generation,
+                     floor->generation);
             *err = ESTALE;
             return false;
         }
@@ -206,7 +210,8 @@ static int fill(Export *new, uint64_t minimum_size, char *why, size_t why_len)
         return err;
     }
     if (new->size < minimum_size) {
-        snprintf(why, why_len, "%s has %" PRIu64 " bytes, %" PRIu64 " are needed", new->path, new->size, minimum_size);
+        snprintf(why, why_len, "%s has %" PRIu64 " bytes, %" PRIu64 " are needed", new->path, new->size,
+                 minimum_size);
         close(fd);
         return ENOSPC;
     }
@@ -339,8 +344,8 @@ bool export_is_block_device(const Export *export)
 
 int export_flush(Export *export)
 {
-    /* The kernel tells each write-back error once per open file, and all connections share this one: whoever flushes beside
-     * the one who is told would hear that all is well. */
+    /* The kernel tells each write-back error once per open file, and all connections share this one: whoever
+     * flushes beside the one who is told would hear that all is well. */
     pthread_mutex_lock(&export->flush_lock);
     int err = atomic_load(&export->poisoned) ? EIO : 0;
     if (!err && fdatasync(export->fd) < 0) {
@@ -370,10 +375,12 @@ void exports_print(FILE *out)
     for (Export *e = table; e; e = e->next) {
         if (e->busy)
             continue;
-        fprintf(out, "%s %" PRIu64 " %d %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %u\n",
+        fprintf(out,
+                "%s %" PRIu64 " %d %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64 " %" PRIuFAST64
+                " %" PRIuFAST64 " %u\n",
                 e->volume_id, e->generation, atomic_load(&e->poisoned) ? 1 : 0, atomic_load(&e->written),
-                atomic_load(&e->zeroed), atomic_load(&e->read), atomic_load(&e->requests), atomic_load(&e->flushes),
-                e->references - 1);
+                atomic_load(&e->zeroed), atomic_load(&e->read), atomic_load(&e->requests),
+                atomic_load(&e->flushes), e->references - 1);
     }
     pthread_mutex_unlock(&lock);
 }

@@ -123,7 +123,8 @@ static void serve(DroverVerifier *verifier, const DroverVerifyRequest *request)
     if (path) {
         compare_cells(verifier, request, path, &outcome, &error);
         g_autoptr(GError) gone = NULL;
-        g_autofree char *after = callbacks->locate(callbacks->data, request->volume_id, request->generation, &gone);
+        g_autofree char *after =
+            callbacks->locate(callbacks->data, request->volume_id, request->generation, &gone);
         if (!after) { /* another generation was opened meanwhile: what was read may be its bytes */
             g_array_set_size(verified, 0);
             g_array_set_size(mismatched, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue of read-back requests, served by a few threads beside running copies. Verification is idempotent and not
- * journalled: what is lost with the process is asked again by the leader.
+ * The queue of read-back requests, served by a few threads beside running copies. Verification is idempotent
+ * and not journalled: what is lost with the process is asked again by the leader.
  */
 #ifndef DROVER_VOLUME_AGENT_VERIFY_VERIFIER_H
 #define DROVER_VOLUME_AGENT_VERIFY_VERIFIER_H
@@ -46,8 +46,9 @@ typedef struct {
 
 typedef struct {
     void *data;
-    /* Device of VOLUME_ID, newly allocated, if GENERATION is its current one; NULL with an error (FENCED: another
-     * generation). Asked before the reading and after it: what was read in between counts only if it is still so. */
+    /* Device of VOLUME_ID, newly allocated, if GENERATION is its current one; NULL with an error (FENCED:
+     * another generation). Asked before the reading and after it: what was read in between counts only if it
+     * is still so. */
     char *(*locate)(void *data, const char *volume_id, uint64_t generation, GError **error);
     /* The answer to one request. */
     void (*answer)(void *data, const DroverVerifyRequest *request, const DroverVerifyOutcome *outcome);
@@ -67,7 +68,8 @@ typedef struct DroverVerifier DroverVerifier;
 DroverVerifier *drover_verifier_new(const DroverVerifyLimits *limits, const DroverVerifyCallbacks *callbacks);
 /* Takes REQUEST; any thread, does not block. */
 void drover_verifier_submit(DroverVerifier *verifier, DroverVerifyRequest *request);
-/* Waits until no cell of VOLUME_ID is being read; whoever calls it has made sure that locate() refuses the volume by now. */
+/* Waits until no cell of VOLUME_ID is being read; whoever calls it has made sure that locate() refuses the
+ * volume by now. */
 void drover_verifier_release(DroverVerifier *verifier, const char *volume_id);
 /* Drops what is queued, waits for the cells in progress. NULL is allowed. */
 void drover_verifier_free(DroverVerifier *verifier);
