@@ -99,7 +99,7 @@ message.max.bytes=1048588
 PROPERTIES
     [ ! -e "$dir/more.properties" ] || cat "$dir/more.properties" >>"$dir/server.properties.new"
     java "${java_options[@]}" -cp "$lib/*" kafka.tools.StorageTool format --ignore-formatted \
-      --cluster-id "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)" \
+      "--cluster-id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)" \
       --config "$dir/server.properties.new" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "formatting $dir/data failed"; }
     mv "$dir/server.properties.new" "$dir/server.properties"
   fi
