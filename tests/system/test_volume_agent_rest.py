@@ -328,6 +328,36 @@ def test_orphaned_exports_are_found_and_removed(bench):
     rest.done("POST", f"/volumes/{kept}/detach")
 
 
+def test_force_sync_reports_and_repairs(bench):
+    rest, leader = bench.rest, bench.leader
+    rest.done("POST", "/exports/cleanup")
+    clean = rest.done("POST", "/admin/force-sync")["result"]["report"]
+    assert [d for d in clean["differences"] if d["kind"].startswith("export")] == [], clean
+    gone, moved = bench.volume(attach=True), bench.volume(attach=True)
+    for volume in (gone, moved):
+        rest.done("POST", "/exports", {"volume_id": volume})
+    bench.cloud.do("detachVolume", id=gone)
+    base = Path(bench.cloud.appliances[AGENT]["dev_root"]).parent
+    name = Path(rest.get(f"/volumes/{moved}/device").json["device_path"]).name
+    for kind in ("dev", "sys/block"):
+        (base / kind / name).rename(base / kind / "vdy")
+
+    def differences(**body):
+        report = rest.done("POST", "/admin/force-sync", body)["result"]["report"]
+        return {(d["kind"], d["volume_id"], d["repaired"]) for d in report["differences"] if d["volume_id"] in (gone, moved)}
+
+    assert differences() == {("export-volume-elsewhere", gone, False), ("export-device-moved", moved, False)}
+    assert gone in leader.exports()
+    assert differences(repair=True) == {("export-volume-elsewhere", gone, True), ("export-device-moved", moved, False)}
+    assert gone not in leader.exports() and moved in leader.exports()
+    for kind in ("dev", "sys/block"):
+        (base / kind / "vdy").rename(base / "lost" if kind == "dev" else base / "lost-too")
+    assert {(k, v) for k, v, _ in differences(repair=True)} == {("export-device-missing", moved), ("volume-device-missing", moved)}
+    assert moved not in leader.exports()
+    rest.done("POST", f"/volumes/{moved}/detach")
+    assert differences() == set()
+
+
 # ---- how it is asked --------------------------------------------------------------------------------------------------
 
 

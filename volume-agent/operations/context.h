@@ -31,9 +31,6 @@ typedef struct {
     DroverJournal *journal;
     DroverExportBook *exports;
     DroverSnapshotBook *snapshots;
-    /* One pass of reconciliation for ForceSync: *REPORT is a newly allocated JSON object. NULL: the agent does without. */
-    bool (*reconcile)(void *data, bool repair, char **report, GError **error);
-    void *reconcile_data;
     /* Waits until nobody reads back from the device of VOLUME_ID any more. */
     void (*release_device)(void *data, const char *volume_id);
     void *release_data;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "volume-agent/operations/operations.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/error.h"
 #include "lib/base/log.h"
+#include "volume-agent/operations/compare.h"
 #include "volume-agent/operations/look.h"
 
 bool drover_op_open_export(const DroverOpContext *context, DroverOperation *operation, GError **error)
@@ -103,11 +105,12 @@ bool drover_op_remove_orphan_exports(const DroverOpContext *context, DroverOpera
 
 bool drover_op_force_sync(const DroverOpContext *context, DroverOperation *operation, GError **error)
 {
-    if (!context->reconcile)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-OPERATION-UNKNOWN: this agent does not reconcile");
-    g_autofree char *report = NULL;
-    if (!context->reconcile(context->reconcile_data, operation->asked->force_sync->repair, &report, error))
+    json_t *report = NULL;
+    if (!drover_op_compare(context, operation->asked->force_sync->repair, &report, error))
         return false;
-    drover_set_text(&operation->result.report, report);
+    char *text = json_dumps(report, JSON_COMPACT);
+    json_decref(report);
+    drover_set_text(&operation->result.report, text);
+    free(text);
     return true;
 }
