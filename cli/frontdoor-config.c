@@ -127,7 +127,6 @@ static void add_global(GString *out, const DroverFrontdoor *f)
              "    log global\n"
              "    mode tcp\n"
              "    maxconn 4000\n"
-             "    option dontlognull\n"
              "    # Until a connection leads somewhere it has a minute; then it may be idle for a day, while "
              "keep-alives of TCP\n"
              "    # find out within a minute that the other side is gone.\n"
@@ -196,7 +195,8 @@ static void add_tls(GString *out, const DroverFrontdoor *f, bool behind_passage,
         g_string_append_printf(out, "    bind abns@drover-%s-tls accept-proxy%s\n", f->name, tls);
     else
         add_listen(out, f, tls);
-    g_string_append(out, "    option tcplog\n");
+    g_string_append(out, "    log-format \"%ci:%cp [%t] %b/%s %Tw/%Tc/%Tt %U/%B %ts name=%[ssl_fc_sni] "
+                         "client=%{+Q}[ssl_c_s_dn]\"\n");
     if (nbd->len > 0) {
         g_string_append(
             out, "    # NBD is for workers, and for those of our sites only.\n    acl nbd ssl_fc_sni -i");
@@ -213,7 +213,7 @@ static void add_tls(GString *out, const DroverFrontdoor *f, bool behind_passage,
         add_words(out, f->rest_roles);
         g_string_append(out, "\n");
     }
-    g_string_append_printf(out, "    tcp-request session reject unless %s%s%s\n",
+    g_string_append_printf(out, "    tcp-request content reject unless %s%s%s\n",
                            nbd->len ? "nbd worker our-site" : "", nbd->len && rest->len ? " or " : "",
                            rest->len ? "rest rest-role" : "");
     add_routing(out, "nbd", nbd);

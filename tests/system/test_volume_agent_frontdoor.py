@@ -195,6 +195,10 @@ def test_who_gets_in(door, pki, server, tmp_path):
         with pytest.raises(REFUSALS):
             pytest.fail(f"{why}: let in with {knock(door.port, NBD_NAME, tls)[0]}")
     assert server.ask("ping")[0] == "ok"
+    for subject in ("/O=site-1/OU=worker/CN=w1", "/O=site-3/OU=worker/CN=w3", "/OU=operator/CN=op"):
+        line = wait_for(lambda: next((line for line in (door.dir / "haproxy.log").read_text().splitlines()
+                                      if f'name={NBD_NAME} client="{subject}"' in line), None), 20, "The log line")
+        assert (" PR " in line) == ("CN=w1" not in subject), line
     # The door proves itself, too: another authority, another name.
     with pytest.raises(ssl.SSLCertVerificationError):
         knock(door.port, NBD_NAME, context(stranger.ca, pki.dir / "w1.pem"))
