@@ -15,6 +15,7 @@ import configparser
 import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -38,9 +39,12 @@ class FleetError(Exception):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on. Not one of the kernel's own choice: those are also given to outgoing connections, and
+    one of them, or a fleet beside this one, may take it before our server does."""
+    while True:
+        port = random.randrange(10240, 32000)
+        if port_is_free(port):
+            return port
 
 
 def port_is_free(port):

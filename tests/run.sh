@@ -77,7 +77,8 @@ if [ ${#directories[@]} -gt 0 ]; then
   build release
   ./deploy/kafka/kafka.sh archive
   rc=0
-  /usr/bin/python3 -m pytest "${directories[@]}" -p no:cacheprovider -q --durations=10 --junitxml "$results/system.xml" \
+  # Tests wait more than they compute: three files at a time, each with a broker of its own.
+  /usr/bin/python3 -m pytest "${directories[@]}" -n 3 --dist loadfile -p no:cacheprovider -q --durations=10 --junitxml "$results/system.xml" \
     ${expression:+-k "$expression"} || rc=$?
   [ "$rc" = 5 ] || count "$results/system.xml" # 5: no test matches
 fi

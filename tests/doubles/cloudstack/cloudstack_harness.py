@@ -184,9 +184,12 @@ class Double(Client):
         block = os.path.join(self.dir, "vms", vm_id, "sys", "block")
         found = {}
         for name in os.listdir(block):
-            with open(os.path.join(block, name, "serial"), encoding="ascii") as serial, \
-                    open(os.path.join(block, name, "size"), encoding="ascii") as size:
-                found[serial.read().strip()] = (name, int(size.read()))
+            try:
+                with open(os.path.join(block, name, "serial"), encoding="ascii") as serial, \
+                        open(os.path.join(block, name, "size"), encoding="ascii") as size:
+                    found[serial.read().strip()] = (name, int(size.read()))
+            except FileNotFoundError:
+                pass  # it comes or goes at this moment
         return found
 
 
