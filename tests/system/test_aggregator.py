@@ -279,7 +279,7 @@ def test_view_of_a_job(make, pb):
     def once_it_follows(step, sampler):
         """An aggregator that comes late folds the whole job at once, and then there is nothing to estimate."""
         if step == 1:
-            wait_for(lambda: fleet.view().exists("drover:job:mig-1"), 60, "A view of the job")
+            fleet_module.wait_for(lambda: fleet.view().exists("drover:job:mig-1"), 60, "A view of the job")
 
     expected = run_job(fleet, pb, "mig-1", once_it_follows)
     view = fleet.view()
