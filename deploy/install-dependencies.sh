@@ -12,7 +12,7 @@ set -euo pipefail
 
 build=(build-essential cmake ninja-build pkg-config libglib2.0-dev librdkafka-dev libnbd-dev nbdkit nbdkit-plugin-dev
   libhiredis-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libcmocka-dev libjansson-dev
-  libmicrohttpd-dev libgnutls28-dev libcyaml-dev libxxhash-dev libcurl4-openssl-dev libssl-dev libudev-dev libxml2-dev)
+  libmicrohttpd-dev libgnutls28-dev libcyaml-dev libyaml-dev libxxhash-dev libcurl4-openssl-dev libssl-dev libudev-dev libxml2-dev)
 run=(perl-base procps ca-certificates openjdk-17-jre-headless maven redis-server redis-tools nbdkit qemu-utils
   e2fsprogs fdisk cpio gzip xz-utils kmod grub-common python3 kcat)
 test=(python3 python3-pytest python3-pytest-xdist python3-redis python3-confluent-kafka python3-protobuf python3-yaml
