@@ -2,6 +2,8 @@
 #include "volume-agent/device/device.h"
 
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "lib/base/error.h"
 
@@ -55,14 +57,21 @@ static bool has_holders(const char *disk)
     return dir && g_dir_read_name(dir);
 }
 
-/* A file system of this process's mount namespace lies on the device whose "dev" file (MAJOR:MINOR) is in DIRECTORY. */
+/* A file system of this process's mount namespace, or what it sees as the root (which is not listed in a chroot), lies on the
+ * device whose "dev" file (MAJOR:MINOR) is in DIRECTORY. Where mounts cannot be read, nothing may be called free. */
 static bool is_mounted(const char *directory)
 {
     g_autofree char *path = g_build_filename(directory, "dev", NULL);
     g_autofree char *number = NULL, *mounts = NULL;
-    if (!g_file_get_contents(path, &number, NULL, NULL) || !g_file_get_contents("/proc/self/mountinfo", &mounts, NULL, NULL))
+    if (!g_file_get_contents(path, &number, NULL, NULL))
         return false;
     g_strstrip(number);
+    struct stat root;
+    if (stat("/", &root) != 0 || !g_file_get_contents("/proc/self/mountinfo", &mounts, NULL, NULL))
+        return true;
+    g_autofree char *root_number = g_strdup_printf("%u:%u", major(root.st_dev), minor(root.st_dev));
+    if (strcmp(number, root_number) == 0)
+        return true;
     g_auto(GStrv) lines = g_strsplit(mounts, "\n", -1);
     for (char **line = lines; *line; line++) {
         g_auto(GStrv) fields = g_strsplit(*line, " ", 4); /* mount id, parent id, major:minor, ... */
