@@ -77,14 +77,13 @@ static bool take_target(const Drover__V1__NbdTarget *from, DroverTaskTarget *to,
     if (from == NULL || *from->host == '\0' || *from->export_name == '\0' || from->generation == 0 ||
         from->port > UINT16_MAX)
         return invalid(error, "the target lacks its host, export or generation");
-    if (from->tls)
-        return invalid(error, "this worker does not speak TLS to targets");
     to->volume_id = g_strdup(from->volume_id);
     to->host = g_strdup(from->host);
     to->port = (uint16_t)from->port;
     to->export_name = g_strdup(from->export_name);
     to->generation = from->generation;
     to->token = g_strdup(from->token);
+    to->tls = from->tls;
     return true;
 }
 

@@ -20,6 +20,11 @@ const DroverOption drover_worker_options[] = {
     {"worker", "memory", DROVER_OPTION_SIZE, "64M", "BYTES", "Buffers of one copy slot", 0},
     {"worker", "connections", DROVER_OPTION_INT, "4", "N", "NBD connections of one copy to each side", 0},
     {"worker", "request-size", DROVER_OPTION_SIZE, "256K", "BYTES", "NBD request size", 0},
+    {"worker", "target-tls", DROVER_OPTION_BOOL, "false", NULL,
+     "Reach targets in TLS from the first byte, through a front door (docs/network.md)", 0},
+    {"worker", "tls-ca", DROVER_OPTION_STRING, NULL, "FILE", "PEM: who signs the certificates of front doors; without it: the system's list", 0},
+    {"worker", "tls-cert", DROVER_OPTION_STRING, NULL, "FILE", "PEM: this worker's certificate; read again for each connection", 0},
+    {"worker", "tls-key", DROVER_OPTION_STRING, NULL, "FILE", "PEM: its key; without it: in the file of tls-cert", 0},
     {"worker", "heartbeat-interval", DROVER_OPTION_DURATION, "10s", "TIME", "How often to tell that it is alive", 0},
     {"worker", "connect-timeout", DROVER_OPTION_DURATION, "30s", "TIME", "Longest wait for the first NBD connection",
      0},
@@ -85,6 +90,13 @@ bool drover_worker_configure(DroverWorker *worker, const DroverConfig *config, G
         return false;
     if (worker->copy_slots + worker->source_slots == 0)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "worker.copy-slots and worker.source-slots are both 0");
+    worker->target_tls = drover_config_bool(config, "worker.target-tls");
+    worker->tls.ca_file = drover_config_string(config, "worker.tls-ca");
+    worker->tls.cert_file = drover_config_string(config, "worker.tls-cert");
+    worker->tls.key_file = drover_config_string(config, "worker.tls-key");
+    if (!worker->target_tls && (*worker->tls.ca_file || *worker->tls.cert_file || *worker->tls.key_file))
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "worker.tls-ca, tls-cert and tls-key mean nothing without worker.target-tls");
     worker->file_roots = drover_config_list(config, "worker.file-roots");
     worker->name.process_id = g_steal_pointer(&process_id);
     worker->name.instance_id = drover_id_new("");

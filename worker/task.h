@@ -28,6 +28,7 @@ typedef struct {
     char *export_name;
     uint64_t generation;
     char *token; /* secret */
+    bool tls;    /* from the first byte; a worker may be told so by its configuration, too */
 } DroverTaskTarget;
 
 /* Strings are never NULL. */

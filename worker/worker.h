@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "lib/kafka/kafka.h"
+#include "lib/tls/tls.h"
 #include "worker/codec.h"
 #include "worker/report.h"
 #include "worker/running.h"
@@ -23,6 +24,8 @@ typedef struct {
     uint64_t request_bytes;
     unsigned heartbeat_interval_ms;
     unsigned reconnect_timeout_ms;
+    bool target_tls;
+    DroverTlsSettings tls; /* for targets; owned by the configuration */
     unsigned connect_timeout_ms;
     unsigned drain_timeout_ms;
     unsigned checkpoint_wait_ms;

@@ -20,6 +20,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from fleet import KAFKA, ROOT, Fleet, free_port, wait_for
+from observe import job_hash, make_raw, same_content, volume_path, wait_job
 from lib_exports import MIB, TOKEN, Server, name
 from lib_frontdoor import BIN, NBD_NAME, REST_NAME, Frontdoor, Pki, Pump, context, drover, knock
 
@@ -468,3 +469,28 @@ def test_kafka_sees_the_client_through_the_door(make_door, make_broker, pki, tmp
     door.kill()
     door.start()
     assert create_topic(port, pki, pki.dir / "op.pem", "t5") == "created"
+
+
+# ---- a fleet
+
+
+def test_a_migration_goes_through_the_door(make_fleet, make_door, tmp_path, work):
+    """Workers that speak TLS only, an agent whose nbdkit they cannot reach otherwise; HAProxy dies in the middle."""
+    pki = Pki(tmp_path / "pki")
+    pki.issue("frontdoor", "frontdoor", dns="localhost")
+    worker = pki.issue("worker-1", "worker", site="site-1")
+    nbd_port, port = free_port(), free_port()
+    door = make_door(pki, nbd=f"localhost=127.0.0.1:{nbd_port}", port=port)
+    fleet = make_fleet(nbd_port=nbd_port, workers=1, settings={
+        "agent": {"nbd-public-host": "localhost", "nbd-public-port": port},
+        "worker": {"target-tls": "true", "tls-ca": pki.ca, "tls-cert": worker}})
+    raw = make_raw(work / "frontdoor.raw", 512, 192, seed=11)
+    fleet.drover("migrate", "--source", f"file:{raw}", "--name", "door", "--job-id", "door", "--bandwidth-limit", "48M")
+    wait_for(lambda: int(job_hash(fleet, "door").get("bytes_transferred") or 0) > 32 * MIB, 60, "The copy to get on")
+    door.kill()
+    pki.renew("worker-1", "frontdoor")
+    door.start()
+    final = wait_job(fleet, "door")
+    assert same_content(raw, volume_path(fleet, "door")) is None
+    assert final["bytes_transferred"] == final["total_bytes"]
+    assert '/O=site-1/OU=worker/CN=worker-1"' in (door.dir / "haproxy.log").read_text()

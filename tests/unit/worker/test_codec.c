@@ -57,6 +57,7 @@ static void sample_init(Sample *s)
     s->target.host = (char *)"10.0.0.1";
     s->target.export_name = (char *)"migration-vol-1";
     s->target.generation = 3;
+    s->target.tls = true;
     s->target.token = (char *)"00112233445566778899aabbccddeeff";
     s->copy.digest = DROVER__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3;
 }
@@ -82,6 +83,7 @@ static void test_copy_task(void **state)
     assert_string_equal(task->source.format, "");
     assert_false(task->source.has_expected_size);
     assert_int_equal(task->digest, DROVER_DIGEST_XXH3);
+    assert_true(task->target.tls);
     assert_int_equal(task->target.generation, 3);
 }
 
@@ -124,7 +126,6 @@ static void test_refused(void **state)
     REFUSED(true, s.copy.sync_type = DROVER__V1__SYNC_TYPE__SYNC_TYPE_INCREMENTAL);
     REFUSED(true, s.target.generation = 0);
     REFUSED(true, s.target.port = 65536);
-    REFUSED(true, s.target.tls = true);
     REFUSED(true, s.copy.target = NULL);
 }
 
