@@ -247,7 +247,7 @@ class Fleet:
                 self.kafka = (directory / "kafka.address").read_text().strip()
             except OSError:
                 return False
-            return kafka_answers(self.kafka)
+            return bool(self.kafka) and kafka_answers(self.kafka)  # empty: it is being written
 
         wait_for(ready, 90, f"Kafka (log: {broker.log})")
 
