@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "lib/base/drain.h"
 #include "lib/base/ids.h"
 #include "volume-agent/rest/url.h"
 
@@ -153,6 +154,14 @@ bool drover_rest_handle(DroverRestApi *api, const DroverRestCall *call, DroverRe
                                    : drover_rest_answer_query(api, call, reply, problem);
     json_decref(body);
     return ok;
+}
+
+void drover_rest_wait(DroverRestApi *api, const char *operation_id, int64_t wait_ms)
+{
+    if (wait_ms > 0 && atomic_fetch_add(&api->waiting, 1) < api->most_waiting)
+        drover_rest_view_wait(api->view, operation_id, true, wait_ms, drover_drain_requested);
+    if (wait_ms > 0)
+        atomic_fetch_sub(&api->waiting, 1);
 }
 
 bool drover_rest_reply_operation(DroverRestApi *api, const char *operation_id, DroverRestReply *reply, DroverRestProblem *problem)

@@ -36,6 +36,8 @@ typedef struct {
     DroverRestKeyring *keyring;
     DroverRestRate *rate; /* guarded by rate_lock */
     GMutex rate_lock;
+    unsigned most_waiting; /* requests that may wait at once: the others must find a connection */
+    atomic_uint waiting;
 } DroverRestApi;
 
 typedef struct {
@@ -68,6 +70,8 @@ bool drover_rest_handle(DroverRestApi *api, const DroverRestCall *call, DroverRe
 char *drover_rest_query(const DroverRestCall *call, const char *name);
 /* ?wait=: milliseconds, 0 when it is not there. */
 bool drover_rest_wait_of(const DroverRestCall *call, int64_t *wait_ms, DroverRestProblem *problem);
+/* Waits for the end of an operation, up to WAIT_MS; not at all when too many wait already. */
+void drover_rest_wait(DroverRestApi *api, const char *operation_id, int64_t wait_ms);
 /* An operation record of the view: 202, or 200 when it has ended. */
 bool drover_rest_reply_operation(DroverRestApi *api, const char *operation_id, DroverRestReply *reply, DroverRestProblem *problem);
 

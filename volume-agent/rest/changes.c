@@ -240,7 +240,6 @@ bool drover_rest_submit_change(DroverRestApi *api, const DroverRestCall *call, c
     if (!ok)
         return false;
     drover_rest_view_wait(api->view, operation_id, false, ACCEPT_MS, drover_drain_requested);
-    if (wait_ms > 0)
-        drover_rest_view_wait(api->view, operation_id, true, wait_ms, drover_drain_requested);
+    drover_rest_wait(api, operation_id, wait_ms);
     return drover_rest_reply_operation(api, operation_id, reply, problem);
 }

@@ -205,8 +205,8 @@ static bool get_operation(DroverRestApi *api, const DroverRestCall *call, Drover
         return false;
     json_t *known = drover_rest_view_operation(api->view, call->parameter, NULL);
     json_decref(known);
-    if (known && wait_ms > 0)
-        drover_rest_view_wait(api->view, call->parameter, true, wait_ms, drover_drain_requested);
+    if (known)
+        drover_rest_wait(api, call->parameter, wait_ms);
     if (!drover_rest_reply_operation(api, call->parameter, reply, problem))
         return false;
     reply->status = 200;

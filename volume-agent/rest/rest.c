@@ -48,6 +48,7 @@ DroverRest *drover_rest_new(const DroverRestParts *parts, const GPtrArray *opera
     api->job_data = parts->job_data;
     api->device_slots = parts->device_slots;
     api->keyring = keyring;
+    api->most_waiting = (unsigned)MAX(parts->settings->connections / 2, 1);
     api->metrics = drover_rest_metrics_new();
     api->rate = drover_rest_rate_new((double)parts->settings->rate, (unsigned)parts->settings->burst, CALLERS);
     g_mutex_init(&api->rate_lock);

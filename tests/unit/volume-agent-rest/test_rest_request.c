@@ -79,6 +79,39 @@ static void test_bodies(void **state)
     expect_refused("{\"n\": 99999999999999999999}", NULL);
 }
 
+/* A valid body with bytes changed, cut and put in: refused with 400, or valid after all; never anything else. */
+static void test_arbitrary_bodies(void **state)
+{
+    (void)state;
+    static const char good[] = "{\"name\": \"abc\", \"id\": \"" UUID "\", \"job\": \"j\", \"n\": 5, \"yes\": false}";
+    GRand *random = g_rand_new_with_seed(7);
+    unsigned accepted = 0;
+    for (int i = 0; i < 50000; i++) {
+        g_autoptr(GString) body = g_string_new(good);
+        for (int n = g_rand_int_range(random, 0, 4); n > 0 && body->len > 0; n--) {
+            gssize at = g_rand_int_range(random, 0, (gint32)body->len), cut = g_rand_int_range(random, 1, 20);
+            switch (g_rand_int_range(random, 0, 3)) {
+            case 0:
+                body->str[at] = (char)g_rand_int_range(random, 0, 256);
+                break;
+            case 1:
+                g_string_erase(body, at, MIN(cut, (gssize)body->len - at));
+                break;
+            default:
+                g_string_insert_c(body, at, "{}[]\",:\\0-e."[g_rand_int_range(random, 0, 13)]);
+            }
+        }
+        g_auto(DroverRestProblem) problem = {0};
+        json_t *parsed = drover_rest_parse_body(body->str, body->len, table, &problem);
+        assert_int_equal(problem.status, parsed ? 0 : 400);
+        assert_true(parsed || g_utf8_validate(problem.message, -1, NULL));
+        accepted += parsed != NULL;
+        json_decref(parsed);
+    }
+    assert_in_range(accepted, 10000, 49000);
+    g_rand_free(random);
+}
+
 static void test_deep_bodies_end(void **state)
 {
     (void)state;
@@ -314,6 +347,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_arbitrary_bodies),
         cmocka_unit_test(test_deep_bodies_end),
         cmocka_unit_test(test_every_changing_route_becomes_an_operation),
         cmocka_unit_test(test_create_names_its_volume),

@@ -112,6 +112,27 @@ static void test_refusals(void **state)
     expect_problem("GET", "/api/v1/volumes/%zz", 400, NULL);
 }
 
+/* Whatever comes, it is a route, or a problem with a status of the client's fault. */
+static void test_arbitrary_paths(void **state)
+{
+    (void)state;
+    static const char *const pieces[] = {"/api", "/v1", "/volumes", "/", "%2F", "%", "%00", "%2e%2e", "..", UUID, "{volume_id}", "/exports",
+                                         "/cleanup", "\xff", "a", "?", "//", "/operations", "%c3%a9", " ", "/device"};
+    GRand *random = g_rand_new_with_seed(6);
+    for (int i = 0; i < 50000; i++) {
+        g_autoptr(GString) path = g_string_new(g_rand_boolean(random) ? "/api/v1" : "");
+        for (int n = g_rand_int_range(random, 0, 6); n > 0; n--)
+            g_string_append(path, pieces[g_rand_int_range(random, 0, G_N_ELEMENTS(pieces))]);
+        g_autofree char *value = NULL, *allow = NULL;
+        g_auto(DroverRestProblem) problem = {0};
+        const DroverRestRoute *route = drover_rest_route(g_rand_boolean(random) ? "GET" : "POST", path->str, &value, &allow, &problem);
+        assert_int_equal(route != NULL, problem.status == 0);
+        assert_true(route || (problem.status >= 400 && problem.status < 500 && g_utf8_validate(problem.message, -1, NULL)));
+        assert_int_equal(value != NULL, route && strchr(route->path, '{'));
+    }
+    g_rand_free(random);
+}
+
 static void test_table(void **state)
 {
     (void)state;
@@ -174,7 +195,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode),   cmocka_unit_test(test_split_path), cmocka_unit_test(test_routes),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_table),      cmocka_unit_test(test_openapi_says_the_same),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_table), cmocka_unit_test(test_arbitrary_paths),
+            cmocka_unit_test(test_openapi_says_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
