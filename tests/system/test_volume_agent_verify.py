@@ -45,7 +45,7 @@ def written_volume(leader, size, disk):
 def test_read_back_beside_a_copy(leader, cloud, tmp_path, work, record_property):
     """Batches of cells of one volume are read back while another one is copied to, in turn with time without read-back."""
     leader.agent()
-    size, total = 512 * MIB, 768 * MIB
+    size, total = 256 * MIB, 512 * MIB
     volume, roots = written_volume(leader, size, "disk0")
     target = leader.volume(total, disk="disk1")
     opened = leader.do("open_export", disk="disk1", volume_id=target, generation=1, minimum_size_bytes=total)
@@ -83,7 +83,7 @@ def test_read_back_beside_a_copy(leader, cloud, tmp_path, work, record_property)
     thread.start()
     rates, busy_s = {False: [], True: []}, 0
     try:
-        while copy.poll() is None and len(rates[True]) < 3:
+        while copy.poll() is None and len(rates[True]) < 2:
             for with_reading in (False, True):
                 (busy.set if with_reading else busy.clear)()
                 began, before = time.monotonic(), written()
