@@ -136,9 +136,8 @@ static bool run(DroverAgent *agent, GError **error)
                     F_U("exports", content.exports->len));
         const DroverExecutorLimits limits = {(unsigned)drover_config_int(config, "agent.max-attempts"),
                                              drover_config_int(config, "agent.outage-timeout")};
-        const DroverRestParts rest_parts = {&agent->rest_settings, &agent->context, agent->producer, agent->server, &agent->intake,
-                                            drover_agent_job_is_stopped, agent,
-                                            (unsigned)drover_config_int(config, "agent.device-slots")};
+        const DroverRestParts rest_parts = {&agent->rest_settings, &agent->context, agent->producer, agent->server,
+                                            &agent->intake, drover_agent_job_is_stopped, agent};
         g_autoptr(GError) why = NULL;
         agent->rest = drover_rest_new(&rest_parts, content.operations, &why);
         agent->executor = drover_executor_new(&agent->context, &limits, content.operations);

@@ -487,7 +487,7 @@ def test_schemathesis_finds_no_5xx_and_nothing_undocumented(own, tmp_path):
     run = subprocess.run(
         [program, "run", spec, "--base-url", f"http://127.0.0.1:{bench.rest.port}", "--header", f"Authorization: Bearer {bench.rest.token}",
          "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
-         "response_schema_conformance,negative_data_rejection", "--data-generation-method", "all", "--hypothesis-max-examples", "15",
+         "response_schema_conformance,negative_data_rejection", "--data-generation-method", "all", "--hypothesis-max-examples", "10",
          "--hypothesis-seed", "4", "--hypothesis-deadline", "60000", "--hypothesis-suppress-health-check", "all",
          "--request-timeout", "60000", "--hypothesis-database", "none", "--workers", "2", "--force-schema-version", "30"],
         capture_output=True, text=True, timeout=400, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"})

@@ -14,10 +14,11 @@ typedef struct {
 
 static void found(Pass *pass, const char *kind, const char *volume_id, const char *message, bool repaired)
 {
-    drover_warning("compare.difference", message, F_S("kind", kind), F_S("volume_id", volume_id), F_S("repaired", repaired ? "yes" : "no"));
+    drover_warning("compare.difference", message, F_S("kind", kind), F_S("volume_id", volume_id),
+                   F_S("repaired", repaired ? "yes" : "no"));
     json_array_append_new(pass->differences, json_pack("{s:s, s:o, s:s, s:b}", "kind", kind, "volume_id",
-                                                       volume_id ? json_string(volume_id) : json_null(), "message", message, "repaired",
-                                                       repaired));
+                                                       volume_id ? json_string(volume_id) : json_null(),
+                                                       "message", message, "repaired", repaired));
 }
 
 /* Nobody can use this export any more. */
@@ -39,21 +40,27 @@ static bool compare_export(Pass *pass, const DroverExportRecord *record, GError 
     if (!drover_look_volume(pass->context, id, &volume, error))
         return false;
     bool exists = volume != NULL;
-    bool here = exists && strcmp(drover_json_text(volume, "virtualmachineid"), pass->context->appliance_vm_id) == 0;
+    bool here =
+        exists && strcmp(drover_json_text(volume, "virtualmachineid"), pass->context->appliance_vm_id) == 0;
     json_decref(volume);
     if (!exists)
-        return lost(pass, "export-volume-missing", id, "The journal has an export of a volume that CloudStack does not have", error);
+        return lost(pass, "export-volume-missing", id,
+                    "The journal has an export of a volume that CloudStack does not have", error);
     if (!here)
-        return lost(pass, "export-volume-elsewhere", id,
-                    "The journal has an export of a volume that CloudStack does not have attached to the appliance", error);
+        return lost(
+            pass, "export-volume-elsewhere", id,
+            "The journal has an export of a volume that CloudStack does not have attached to the appliance",
+            error);
     g_auto(DroverDevice) device = {0};
     g_autoptr(GError) why = NULL;
     if (!drover_device_find(&pass->context->roots, id, &device, &why))
         /* One that cannot be looked at may be in use: it is reported, and kept. */
         return why ? (found(pass, "export-device-missing", id, why->message, false), true)
-                   : lost(pass, "export-device-missing", id, "The journal has an export of a volume that has no device on the appliance", error);
+                   : lost(pass, "export-device-missing", id,
+                          "The journal has an export of a volume that has no device on the appliance", error);
     if (strcmp(device.path, record->device_path) != 0)
-        found(pass, "export-device-moved", id, "The device of an export has another name than when it was opened; a new generation finds it",
+        found(pass, "export-device-moved", id,
+              "The device of an export has another name than when it was opened; a new generation finds it",
               false);
     return true;
 }
@@ -77,7 +84,8 @@ static bool compare_attached(Pass *pass, size_t *n_volumes, unsigned *n_found, G
     *n_volumes = json_array_size(volumes);
     size_t i;
     json_t *volume;
-    json_array_foreach(volumes, i, volume) {
+    json_array_foreach(volumes, i, volume)
+    {
         const char *id = drover_json_text(volume, "id");
         g_auto(DroverDevice) device = {0};
         g_autoptr(GError) why = NULL;
@@ -90,7 +98,9 @@ static bool compare_attached(Pass *pass, size_t *n_volumes, unsigned *n_found, G
             found(pass, "volume-device-unusable", id, why->message, false);
         else
             found(pass, "volume-device-missing", id,
-                  "CloudStack has the volume attached to the appliance, where it has no device; attaching it again plugs it in anew", false);
+                  "CloudStack has the volume attached to the appliance, where it has no device; attaching it "
+                  "again plugs it in anew",
+                  false);
     }
     json_decref(volumes);
     return true;
@@ -108,11 +118,13 @@ bool drover_op_compare(const DroverOpContext *context, bool repair, json_t **rep
     }
     unsigned n_devices = drover_device_count(&context->roots);
     if (n_devices > n_found) {
-        g_autofree char *message = g_strdup_printf("%u disks with a serial are plugged into the appliance that belong to none of the "
-                                                   "volumes which CloudStack has attached to it", n_devices - n_found);
+        g_autofree char *message = g_strdup_printf(
+            "%u disks with a serial are plugged into the appliance that belong to none of the "
+            "volumes which CloudStack has attached to it",
+            n_devices - n_found);
         found(&pass, "devices-left-over", NULL, message, false);
     }
-    *report = json_pack("{s:{s:i, s:i, s:i}, s:o}", "checked", "exports", (int)n_exports, "volumes", (int)n_volumes, "devices",
-                        (int)n_devices, "differences", pass.differences);
+    *report = json_pack("{s:{s:i, s:i, s:i}, s:o}", "checked", "exports", (int)n_exports, "volumes",
+                        (int)n_volumes, "devices", (int)n_devices, "differences", pass.differences);
     return true;
 }

@@ -8,18 +8,21 @@
 #include "volume-agent/operations/look.h"
 
 /*
- * The volumes that are to come back, journalled before the first of them is taken off: afterwards nothing at CloudStack
- * tells that they were there.
+ * The volumes that are to come back, journalled before the first of them is taken off: afterwards nothing at
+ * CloudStack tells that they were there.
  */
-static bool note_volumes(const DroverOpContext *context, DroverOperation *operation, const char *vm_id, GError **error)
+static bool note_volumes(const DroverOpContext *context, DroverOperation *operation, const char *vm_id,
+                         GError **error)
 {
     json_t *volumes = drover_look_volumes_of(context, vm_id, error);
     if (!volumes)
         return false;
     size_t i;
     json_t *volume;
-    json_array_foreach(volumes, i, volume) {
-        bool own = strcmp(drover_json_text(volume, "type"), "ROOT") == 0 && *drover_json_text(volume, "templateid");
+    json_array_foreach(volumes, i, volume)
+    {
+        bool own =
+            strcmp(drover_json_text(volume, "type"), "ROOT") == 0 && *drover_json_text(volume, "templateid");
         if (!own)
             drover_operation_add_volume(operation, drover_json_text(volume, "id"));
     }
@@ -27,11 +30,13 @@ static bool note_volumes(const DroverOpContext *context, DroverOperation *operat
     return drover_op_journal(context, operation, error);
 }
 
-bool drover_op_cleanup_test_failover(const DroverOpContext *context, DroverOperation *operation, GError **error)
+bool drover_op_cleanup_test_failover(const DroverOpContext *context, DroverOperation *operation,
+                                     GError **error)
 {
     const char *vm_id = operation->asked->cleanup_test_failover->vm_id;
     if (strcmp(vm_id, context->appliance_vm_id) == 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-APPLIANCE: %s is the VM of this agent, not of a test failover", vm_id);
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "DRV-APPLIANCE: %s is the VM of this agent, not of a test failover", vm_id);
     json_t *vm = NULL;
     if (!drover_look_vm(context, vm_id, &vm, error))
         return false;
@@ -40,7 +45,8 @@ bool drover_op_cleanup_test_failover(const DroverOpContext *context, DroverOpera
     bool begun = operation->result.volume_ids != NULL || operation->step > 0;
     if (!exists && !begun)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VM-MISSING: CloudStack has no VM %s", vm_id);
-    if (exists && (!note_volumes(context, operation, vm_id, error) || !drover_op_remove_vm(context, operation, vm_id, error)))
+    if (exists && (!note_volumes(context, operation, vm_id, error) ||
+                   !drover_op_remove_vm(context, operation, vm_id, error)))
         return false;
     drover_set_text(&operation->result.vm_id, vm_id);
     const GPtrArray *volumes = operation->result.volume_ids;

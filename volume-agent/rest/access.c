@@ -37,7 +37,8 @@ bool drover_rest_role_allows(DroverRestRole has, DroverRestRole needs)
     return has >= needs;
 }
 
-/* ---- tokens --------------------------------------------------------------------------------------------------- */
+/* ---- tokens
+ * --------------------------------------------------------------------------------------------------- */
 
 static void entry_free(gpointer data)
 {
@@ -76,7 +77,8 @@ static const char *read_entry(Entry *entry, char **words)
         return "the role must be read, operate or admin";
     g_auto(GStrv) parts = g_strsplit(words[2], ":", -1);
     guint n_parts = g_strv_length(parts);
-    if (n_parts < 2 || n_parts > 3 || strcmp(parts[0], "sha256") != 0 || !read_digest(parts[n_parts - 1], entry->digest))
+    if (n_parts < 2 || n_parts > 3 || strcmp(parts[0], "sha256") != 0 ||
+        !read_digest(parts[n_parts - 1], entry->digest))
         return "the digest must be sha256:HEX or sha256:SALT:HEX with 64 hex digits";
     entry->salt = g_strdup(n_parts == 3 ? parts[1] : "");
     return NULL;
@@ -137,7 +139,8 @@ static void digest_of(const char *salt, const char *token, unsigned char *digest
     g_assert(ok);
 }
 
-bool drover_rest_tokens_find(const DroverRestTokens *tokens, const char *presented, char **name, DroverRestRole *role)
+bool drover_rest_tokens_find(const DroverRestTokens *tokens, const char *presented, char **name,
+                             DroverRestRole *role)
 {
     if (strlen(presented) > LONGEST_TOKEN)
         return false;
@@ -166,7 +169,8 @@ const char *drover_rest_bearer(const char *header)
     return *token ? token : NULL;
 }
 
-/* ---- keyring -------------------------------------------------------------------------------------------------- */
+/* ---- keyring
+ * -------------------------------------------------------------------------------------------------- */
 
 struct DroverRestKeyring {
     char *path;
@@ -235,7 +239,8 @@ static void refresh(DroverRestKeyring *keyring)
     drover_info("rest.tokens", "Read the token file again", F_S("path", keyring->path));
 }
 
-bool drover_rest_keyring_find(DroverRestKeyring *keyring, const char *presented, char **name, DroverRestRole *role)
+bool drover_rest_keyring_find(DroverRestKeyring *keyring, const char *presented, char **name,
+                              DroverRestRole *role)
 {
     if (!*keyring->path) {
         *name = g_strdup("local");

@@ -17,12 +17,14 @@ void drover_rest_call_clear(DroverRestCall *call)
     g_strfreev(call->query);
 }
 
-/* ---- the head ---------------------------------------------------------------------------------------------------- */
+/* ---- the head
+ * ---------------------------------------------------------------------------------------------------- */
 
 static bool check_rate(DroverRestApi *api, const DroverRestCall *call, DroverRestProblem *problem)
 {
     /* Names and addresses are told apart: a token called like an address shares no bucket with it. */
-    g_autofree char *who = call->caller ? g_strconcat("token ", call->caller, NULL) : g_strconcat("from ", call->remote, NULL);
+    g_autofree char *who =
+        call->caller ? g_strconcat("token ", call->caller, NULL) : g_strconcat("from ", call->remote, NULL);
     unsigned retry_s = 1;
     g_mutex_lock(&api->rate_lock);
     bool ok = drover_rest_rate_take(api->rate, who, drover_boottime_ms(), &retry_s);
@@ -40,13 +42,15 @@ static bool check_role(const DroverRestCall *call, DroverRestProblem *problem)
     if (needs == DROVER_REST_PUBLIC)
         return true;
     if (!call->caller)
-        return drover_rest_problem(problem, 401, "DRV-REST-TOKEN", call->authorization
+        return drover_rest_problem(problem, 401, "DRV-REST-TOKEN",
+                                   call->authorization
                                        ? "The bearer token is not one that this agent knows"
                                        : "A bearer token is needed: Authorization: Bearer TOKEN");
     if (drover_rest_role_allows(call->role, needs))
         return true;
-    drover_rest_problem(problem, 403, "DRV-REST-ROLE", "%s %s needs the role %s; token %s has %s", call->method, call->route->path,
-                        drover_rest_role_name(needs), call->caller, drover_rest_role_name(call->role));
+    drover_rest_problem(problem, 403, "DRV-REST-ROLE", "%s %s needs the role %s; token %s has %s",
+                        call->method, call->route->path, drover_rest_role_name(needs), call->caller,
+                        drover_rest_role_name(call->role));
     return drover_rest_problem_detail(problem, "role", drover_rest_role_name(needs));
 }
 
@@ -121,7 +125,10 @@ static bool read_wait(const char *text, int64_t *wait_ms)
     guint64 n = g_ascii_isdigit(*text) ? g_ascii_strtoull(text, &end, 10) : 0;
     if (!end || end - text > 6)
         return false;
-    guint64 unit = strcmp(end, "s") == 0 ? 1000 : strcmp(end, "m") == 0 ? 60000 : strcmp(end, "ms") == 0 ? 1 : 0;
+    guint64 unit = strcmp(end, "s") == 0    ? 1000
+                   : strcmp(end, "m") == 0  ? 60000
+                   : strcmp(end, "ms") == 0 ? 1
+                                            : 0;
     *wait_ms = (int64_t)(n * unit);
     return unit > 0 && n * unit <= LONGEST_WAIT_MS;
 }
@@ -134,7 +141,8 @@ bool drover_rest_wait_of(const DroverRestCall *call, int64_t *wait_ms, DroverRes
            query_problem(problem, "wait", "must be a time of at most 5m, like 30s or 500ms");
 }
 
-/* ---- the rest ----------------------------------------------------------------------------------------------------- */
+/* ---- the rest
+ * ----------------------------------------------------------------------------------------------------- */
 
 static bool is_json(const char *content_type)
 {
@@ -143,11 +151,14 @@ static bool is_json(const char *content_type)
     return content_type[16] == '\0' || content_type[16] == ';' || content_type[16] == ' ';
 }
 
-bool drover_rest_handle(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply, DroverRestProblem *problem)
+bool drover_rest_handle(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply,
+                        DroverRestProblem *problem)
 {
     if (call->body_len > 0 && !is_json(call->content_type))
-        return drover_rest_problem(problem, 415, "DRV-REST-TYPE", "A body must have the Content-Type application/json");
-    json_t *body = drover_rest_parse_body(call->body, call->body_len, drover_rest_fields_of(call->route->id), problem);
+        return drover_rest_problem(problem, 415, "DRV-REST-TYPE",
+                                   "A body must have the Content-Type application/json");
+    json_t *body =
+        drover_rest_parse_body(call->body, call->body_len, drover_rest_fields_of(call->route->id), problem);
     if (!body)
         return false;
     bool ok = call->route->changes ? drover_rest_submit_change(api, call, body, reply, problem)
@@ -164,14 +175,17 @@ void drover_rest_wait(DroverRestApi *api, const char *operation_id, int64_t wait
         atomic_fetch_sub(&api->waiting, 1);
 }
 
-bool drover_rest_reply_operation(DroverRestApi *api, const char *operation_id, DroverRestReply *reply, DroverRestProblem *problem)
+bool drover_rest_reply_operation(DroverRestApi *api, const char *operation_id, DroverRestReply *reply,
+                                 DroverRestProblem *problem)
 {
     bool ended = false;
     json_t *record = drover_rest_view_operation(api->view, operation_id, &ended);
     if (!record && atomic_load(&api->intake->current_at_ms) == 0)
-        return drover_rest_problem(problem, 503, "DRV-REST-STARTING", "The agent has just started and is still reading its log; ask again");
+        return drover_rest_problem(problem, 503, "DRV-REST-STARTING",
+                                   "The agent has just started and is still reading its log; ask again");
     if (!record)
-        return drover_rest_problem(problem, 404, "DRV-REST-OPERATION", "There is no operation %s", operation_id);
+        return drover_rest_problem(problem, 404, "DRV-REST-OPERATION", "There is no operation %s",
+                                   operation_id);
     reply->location = g_strdup(json_string_value(json_object_get(json_object_get(record, "links"), "self")));
     drover_rest_reply_json(reply, ended ? 200 : 202, record);
     return true;

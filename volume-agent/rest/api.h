@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests and answers without the transport: who calls, may they, what do they want. server.h carries them. Any thread;
- * handling may block on CloudStack, Kafka and ?wait=.
+ * Requests and answers without the transport: who calls, may they, what do they want. server.h carries them.
+ * Any thread; handling may block on CloudStack, Kafka and ?wait=.
  */
 #ifndef DROVER_VOLUME_AGENT_REST_API_H
 #define DROVER_VOLUME_AGENT_REST_API_H
@@ -46,7 +46,7 @@ typedef struct {
     char **query;              /* name, value, name, value, …, NULL; not decoded */
     const char *authorization; /* header; NULL: none */
     const char *content_type;
-    const char *remote;        /* address of the caller */
+    const char *remote; /* address of the caller */
     const char *request_id;
     const char *body;
     size_t body_len;
@@ -62,7 +62,8 @@ void drover_rest_call_clear(DroverRestCall *call);
 /* From the head of a request alone: rate limit, route, token, role, query. False with *PROBLEM. */
 bool drover_rest_admit(DroverRestApi *api, DroverRestCall *call, DroverRestProblem *problem);
 /* An admitted request with its body. False with *PROBLEM. */
-bool drover_rest_handle(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply, DroverRestProblem *problem);
+bool drover_rest_handle(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply,
+                        DroverRestProblem *problem);
 
 /* ---- parts of it: the query, decoded and checked by drover_rest_admit */
 
@@ -73,19 +74,21 @@ bool drover_rest_wait_of(const DroverRestCall *call, int64_t *wait_ms, DroverRes
 /* Waits for the end of an operation, up to WAIT_MS; not at all when too many wait already. */
 void drover_rest_wait(DroverRestApi *api, const char *operation_id, int64_t wait_ms);
 /* An operation record of the view: 202, or 200 when it has ended. */
-bool drover_rest_reply_operation(DroverRestApi *api, const char *operation_id, DroverRestReply *reply, DroverRestProblem *problem);
+bool drover_rest_reply_operation(DroverRestApi *api, const char *operation_id, DroverRestReply *reply,
+                                 DroverRestProblem *problem);
 
 /* queries.c: everything that changes nothing. */
-bool drover_rest_answer_query(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply, DroverRestProblem *problem);
+bool drover_rest_answer_query(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply,
+                              DroverRestProblem *problem);
 /* changes.c: everything that becomes an operation. */
-bool drover_rest_submit_change(DroverRestApi *api, const DroverRestCall *call, const json_t *body, DroverRestReply *reply,
-                               DroverRestProblem *problem);
+bool drover_rest_submit_change(DroverRestApi *api, const DroverRestCall *call, const json_t *body,
+                               DroverRestReply *reply, DroverRestProblem *problem);
 /* scrape.c: all metrics, newly allocated. */
 char *drover_rest_scrape(DroverRestApi *api);
 
 /* CloudStack's rows of a list command; a new array. Unknown ids give an empty one. NULL with *PROBLEM. */
-json_t *drover_rest_cloud_list(DroverRestApi *api, const char *command, const char *member, const char *const *parameters,
-                               DroverRestProblem *problem);
+json_t *drover_rest_cloud_list(DroverRestApi *api, const char *command, const char *member,
+                               const char *const *parameters, DroverRestProblem *problem);
 /* CloudStack's row of a volume, a new reference. NULL with *PROBLEM: 404 when it is gone. */
 json_t *drover_rest_cloud_volume(DroverRestApi *api, const char *volume_id, DroverRestProblem *problem);
 /* There is such a VM. False with *PROBLEM. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Changing requests: they look whether the request makes sense now, then put an operation into the agent's log and say that it is
- * there. Whatever happens between the look and the execution is the operation's to handle. */
+/* Changing requests: they look whether the request makes sense now, then put an operation into the agent's
+ * log and say that it is there. Whatever happens between the look and the execution is the operation's to
+ * handle. */
 #include <string.h>
 
 #include "drover/v1/task.pb-c.h"
@@ -13,7 +14,8 @@
 #define SEND_MS 10000
 #define ACCEPT_MS 5000
 
-/* ---- does it make sense? ----------------------------------------------------------------------------------------- */
+/* ---- does it make sense?
+ * ----------------------------------------------------------------------------------------- */
 
 /* While CloudStack is away a request is taken as it is: the operation waits for CloudStack, and will see. */
 static bool forgive_outage(DroverRestProblem *problem)
@@ -39,8 +41,10 @@ static bool check_vm(DroverRestApi *api, const char *vm_id, DroverRestProblem *p
     return drover_rest_cloud_has_vm(api, vm_id, problem) || forgive_outage(problem);
 }
 
-/* Where nothing is under way on the volume, what CloudStack says of its place is final: moving it takes a detach first. */
-static bool check_place(DroverRestApi *api, const json_t *row, const char *volume_id, const char *vm_id, DroverRestProblem *problem)
+/* Where nothing is under way on the volume, what CloudStack says of its place is final: moving it takes a
+ * detach first. */
+static bool check_place(DroverRestApi *api, const json_t *row, const char *volume_id, const char *vm_id,
+                        DroverRestProblem *problem)
 {
     const char *where = row ? drover_json_text(row, "virtualmachineid") : "";
     json_t *open = drover_rest_view_open_on(api->view, volume_id);
@@ -48,15 +52,18 @@ static bool check_place(DroverRestApi *api, const json_t *row, const char *volum
     json_decref(open);
     if (!*where || strcmp(where, vm_id) == 0 || !settled)
         return true;
-    drover_rest_problem(problem, 409, "DRV-VOLUME-ELSEWHERE", "Volume %s is attached to VM %s; detach it first", volume_id, where);
+    drover_rest_problem(problem, 409, "DRV-VOLUME-ELSEWHERE",
+                        "Volume %s is attached to VM %s; detach it first", volume_id, where);
     return drover_rest_problem_detail(problem, "vm_id", where);
 }
 
-static bool check_attach(DroverRestApi *api, const DroverRestCall *call, const json_t *body, DroverRestProblem *problem)
+static bool check_attach(DroverRestApi *api, const DroverRestCall *call, const json_t *body,
+                         DroverRestProblem *problem)
 {
     const char *vm_id = drover_rest_text(body, "vm_id");
     json_t *row = NULL;
-    bool ok = check_volume(api, call->parameter, &row, problem) && (!*vm_id || check_vm(api, vm_id, problem)) &&
+    bool ok = check_volume(api, call->parameter, &row, problem) &&
+              (!*vm_id || check_vm(api, vm_id, problem)) &&
               check_place(api, row, call->parameter, *vm_id ? vm_id : api->context->appliance_vm_id, problem);
     json_decref(row);
     return ok;
@@ -70,16 +77,22 @@ static bool check_export(DroverRestApi *api, const json_t *body, DroverRestProbl
     json_t *row = NULL;
     bool ok = check_volume(api, volume_id, &row, problem);
     json_decref(row);
-    g_autoptr(DroverExportRecord) known = ok ? drover_export_book_find(api->context->exports, volume_id) : NULL;
+    g_autoptr(DroverExportRecord) known =
+        ok ? drover_export_book_find(api->context->exports, volume_id) : NULL;
     if (!known)
         return ok;
-    if (generation > 0 && (generation < known->generation || (generation == known->generation && !known->writable)))
-        return drover_rest_problem(problem, 409, "DRV-FENCED", "Generation %" G_GUINT64_FORMAT " of volume %s is over, the newest is %" G_GUINT64_FORMAT,
+    if (generation > 0 &&
+        (generation < known->generation || (generation == known->generation && !known->writable)))
+        return drover_rest_problem(problem, 409, "DRV-FENCED",
+                                   "Generation %" G_GUINT64_FORMAT
+                                   " of volume %s is over, the newest is %" G_GUINT64_FORMAT,
                                    generation, volume_id, known->generation);
     if (generation == 0 && known->writable) {
-        drover_rest_problem(problem, 409, "DRV-REST-EXPORT-OPEN",
-                            "Volume %s has an open export, of job %s; name a 'generation' above %" G_GUINT64_FORMAT " to cut its writers off",
-                            volume_id, known->job_id, known->generation);
+        drover_rest_problem(
+            problem, 409, "DRV-REST-EXPORT-OPEN",
+            "Volume %s has an open export, of job %s; name a 'generation' above %" G_GUINT64_FORMAT
+            " to cut its writers off",
+            volume_id, known->job_id, known->generation);
         return drover_rest_problem_detail(problem, "job_id", known->job_id);
     }
     return true;
@@ -88,7 +101,8 @@ static bool check_export(DroverRestApi *api, const json_t *body, DroverRestProbl
 static bool check_snapshot(DroverRestApi *api, const char *snapshot_id, DroverRestProblem *problem)
 {
     g_autoptr(DroverSnapshotRecord) known = drover_snapshot_book_find(api->context->snapshots, snapshot_id);
-    return known || drover_rest_problem(problem, 404, "DRV-SNAPSHOT-MISSING", "Snapshot %s is not tracked by this agent", snapshot_id);
+    return known || drover_rest_problem(problem, 404, "DRV-SNAPSHOT-MISSING",
+                                        "Snapshot %s is not tracked by this agent", snapshot_id);
 }
 
 static bool check_tracked(DroverRestApi *api, const json_t *body, DroverRestProblem *problem)
@@ -103,18 +117,21 @@ static bool check_tracked(DroverRestApi *api, const json_t *body, DroverRestProb
     json_decref(rows);
     if (!exists)
         return drover_rest_problem(problem, 404, "DRV-SNAPSHOT-MISSING", "CloudStack has no snapshot %s", id);
-    return fits || drover_rest_problem(problem, 409, "DRV-SNAPSHOT-MISSING", "Snapshot %s is not one of volume %s", id, volume_id);
+    return fits || drover_rest_problem(problem, 409, "DRV-SNAPSHOT-MISSING",
+                                       "Snapshot %s is not one of volume %s", id, volume_id);
 }
 
 static bool check_cleanup(DroverRestApi *api, const json_t *body, DroverRestProblem *problem)
 {
     const char *vm_id = drover_rest_text(body, "vm_id");
     if (strcmp(vm_id, api->context->appliance_vm_id) == 0)
-        return drover_rest_problem(problem, 409, "DRV-APPLIANCE", "%s is the VM of this agent, not of a test failover", vm_id);
+        return drover_rest_problem(problem, 409, "DRV-APPLIANCE",
+                                   "%s is the VM of this agent, not of a test failover", vm_id);
     return check_vm(api, vm_id, problem);
 }
 
-static bool makes_sense(DroverRestApi *api, const DroverRestCall *call, const json_t *body, DroverRestProblem *problem)
+static bool makes_sense(DroverRestApi *api, const DroverRestCall *call, const json_t *body,
+                        DroverRestProblem *problem)
 {
     json_t *row = NULL;
     bool ok = true;
@@ -131,7 +148,8 @@ static bool makes_sense(DroverRestApi *api, const DroverRestCall *call, const js
         return check_export(api, body, problem);
     case DROVER_ROUTE_DELETE_EXPORT: {
         g_autoptr(DroverExportRecord) known = drover_export_book_find(api->context->exports, call->parameter);
-        return known || drover_rest_problem(problem, 404, "DRV-REST-EXPORT", "Volume %s has no export here", call->parameter);
+        return known || drover_rest_problem(problem, 404, "DRV-REST-EXPORT", "Volume %s has no export here",
+                                            call->parameter);
     }
     case DROVER_ROUTE_TRACK_SNAPSHOT:
         return check_tracked(api, body, problem);
@@ -145,7 +163,8 @@ static bool makes_sense(DroverRestApi *api, const DroverRestCall *call, const js
     }
 }
 
-/* ---- into the log ------------------------------------------------------------------------------------------------- */
+/* ---- into the log
+ * ------------------------------------------------------------------------------------------------- */
 
 static bool send(DroverRestApi *api, Drover__V1__VolumeOperation *operation, DroverRestProblem *problem)
 {
@@ -160,11 +179,13 @@ static bool send(DroverRestApi *api, Drover__V1__VolumeOperation *operation, Dro
     task.body_case = DROVER__V1__TASK__BODY_OPERATION;
     task.operation = operation;
     g_autoptr(GError) error = NULL;
-    if (drover_producer_send_sync(api->producer, topic, DROVER_PARTITION_BY_KEY, operation->job_id, &task.base, SEND_MS, &error))
+    if (drover_producer_send_sync(api->producer, topic, DROVER_PARTITION_BY_KEY, operation->job_id,
+                                  &task.base, SEND_MS, &error))
         return true;
     drover_rest_view_withdraw(api->view, operation->operation_id);
     drover_rest_problem(problem, 503, "DRV-REST-LOG",
-                        "The agent's log did not take the request in time; it may still arrive. Repeat it with the same operation_id: %s",
+                        "The agent's log did not take the request in time; it may still arrive. Repeat it "
+                        "with the same operation_id: %s",
                         error->message);
     return drover_rest_problem_detail(problem, "operation_id", operation->operation_id);
 }
@@ -187,15 +208,16 @@ static Drover__V1__VolumeOperation *draft(DroverRestApi *api, const DroverRestCa
         /* Asked again, it is the same generation; else one above all that were ever asked for. */
         const char *exported = drover_rest_text(body, "volume_id");
         g_autoptr(DroverExportRecord) known = drover_export_book_find(api->context->exports, exported);
-        uint64_t highest = MAX(drover_rest_view_generation(api->view, exported), known ? known->generation : 0);
+        uint64_t highest =
+            MAX(drover_rest_view_generation(api->view, exported), known ? known->generation : 0);
         uint64_t before = drover_rest_view_generation_of(api->view, operation_id);
         request.next_generation = before ? before : highest + 1;
     }
     return drover_rest_operation_of(&request, problem);
 }
 
-static bool submit(DroverRestApi *api, const DroverRestCall *call, const json_t *body, Drover__V1__VolumeOperation *operation,
-                   DroverRestProblem *problem)
+static bool submit(DroverRestApi *api, const DroverRestCall *call, const json_t *body,
+                   Drover__V1__VolumeOperation *operation, DroverRestProblem *problem)
 {
     json_t *known = drover_rest_view_operation(api->view, operation->operation_id, NULL);
     bool is_new = !known;
@@ -207,7 +229,9 @@ static bool submit(DroverRestApi *api, const DroverRestCall *call, const json_t 
     case DROVER_REST_KNOWN:
         return true;
     case DROVER_REST_DIFFERENT:
-        drover_rest_problem(problem, 409, "DRV-REST-ID-USED", "Operation id %s stands for a different request already", operation->operation_id);
+        drover_rest_problem(problem, 409, "DRV-REST-ID-USED",
+                            "Operation id %s stands for a different request already",
+                            operation->operation_id);
         return drover_rest_problem_detail(problem, "operation_id", operation->operation_id);
     case DROVER_REST_NEW:
     default:
@@ -215,13 +239,14 @@ static bool submit(DroverRestApi *api, const DroverRestCall *call, const json_t 
     }
     if (!send(api, operation, problem))
         return false;
-    drover_info("rest.submitted", "A request became an operation", F_S("operation_id", operation->operation_id),
-                F_S("requested_by", operation->requested_by), F_S("request_id", call->request_id));
+    drover_info("rest.submitted", "A request became an operation",
+                F_S("operation_id", operation->operation_id), F_S("requested_by", operation->requested_by),
+                F_S("request_id", call->request_id));
     return true;
 }
 
-bool drover_rest_submit_change(DroverRestApi *api, const DroverRestCall *call, const json_t *body, DroverRestReply *reply,
-                               DroverRestProblem *problem)
+bool drover_rest_submit_change(DroverRestApi *api, const DroverRestCall *call, const json_t *body,
+                               DroverRestReply *reply, DroverRestProblem *problem)
 {
     int64_t wait_ms = 0;
     g_autofree char *asked_id = drover_rest_query(call, "operation_id");
@@ -232,7 +257,8 @@ bool drover_rest_submit_change(DroverRestApi *api, const DroverRestCall *call, c
         return drover_rest_problem(problem, 503, "DRV-REST-DRAINING", "The agent is stopping");
     /* Until then it cannot tell whether an id was used before. */
     if (atomic_load(&api->intake->current_at_ms) == 0)
-        return drover_rest_problem(problem, 503, "DRV-REST-STARTING", "The agent has just started and is still reading its log; ask again");
+        return drover_rest_problem(problem, 503, "DRV-REST-STARTING",
+                                   "The agent has just started and is still reading its log; ask again");
     Drover__V1__VolumeOperation *operation = draft(api, call, body, operation_id, problem);
     bool ok = operation && submit(api, call, body, operation, problem);
     if (operation)

@@ -31,7 +31,8 @@ static bool check(const DroverRestField *field, const json_t *value, DroverRestP
     case DROVER_FIELD_TEXT:
         if (text && strlen(text) == json_string_length(value) && is_text(text, field->limit))
             return true;
-        expected = g_strdup_printf("must be a string of 1 to %" JSON_INTEGER_FORMAT " characters without control characters",
+        expected = g_strdup_printf("must be a string of 1 to %" JSON_INTEGER_FORMAT
+                                   " characters without control characters",
                                    field->limit);
         return wrong(problem, field->name, expected);
     case DROVER_FIELD_UUID:
@@ -41,10 +42,12 @@ static bool check(const DroverRestField *field, const json_t *value, DroverRestP
         return (text && strlen(text) == json_string_length(value) && drover_id_is_valid(text)) ||
                wrong(problem, field->name, "must be 1 to 64 of letters, digits, '.', '_' and '-'");
     case DROVER_FIELD_NUMBER:
-        if (json_is_integer(value) && json_integer_value(value) >= field->minimum && json_integer_value(value) <= field->limit)
+        if (json_is_integer(value) && json_integer_value(value) >= field->minimum &&
+            json_integer_value(value) <= field->limit)
             return true;
-        expected = g_strdup_printf("must be a whole number from %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT,
-                                   field->minimum, field->limit);
+        expected =
+            g_strdup_printf("must be a whole number from %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT,
+                            field->minimum, field->limit);
         return wrong(problem, field->name, expected);
     case DROVER_FIELD_FLAG:
     default:
@@ -64,7 +67,8 @@ static bool check_all(json_t *object, const DroverRestField *table, DroverRestPr
 {
     const char *name;
     json_t *value;
-    json_object_foreach(object, name, value) {
+    json_object_foreach(object, name, value)
+    {
         const DroverRestField *field = find(table, name);
         if (!field) {
             g_autofree char *shown = g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), SHOWN_NAME));
@@ -79,12 +83,14 @@ static bool check_all(json_t *object, const DroverRestField *table, DroverRestPr
     return true;
 }
 
-json_t *drover_rest_parse_body(const char *body, size_t len, const DroverRestField *table, DroverRestProblem *problem)
+json_t *drover_rest_parse_body(const char *body, size_t len, const DroverRestField *table,
+                               DroverRestProblem *problem)
 {
     json_error_t why;
     json_t *object = len > 0 ? json_loadb(body, len, JSON_REJECT_DUPLICATES, &why) : json_object();
     if (!object)
-        drover_rest_problem(problem, 400, "DRV-REST-JSON", "The body is not JSON: %s (line %d, column %d)", why.text, why.line, why.column);
+        drover_rest_problem(problem, 400, "DRV-REST-JSON", "The body is not JSON: %s (line %d, column %d)",
+                            why.text, why.line, why.column);
     else if (!json_is_object(object))
         drover_rest_problem(problem, 400, "DRV-REST-JSON", "The body must be a JSON object");
     else if (check_all(object, table, problem))

@@ -53,14 +53,16 @@ void drover_rest_pem_clear(DroverRestPem *pem)
     *pem = (DroverRestPem){0};
 }
 
-/* ---- connections -------------------------------------------------------------------------------------------------- */
+/* ---- connections
+ * -------------------------------------------------------------------------------------------------- */
 
 static gint64 deadline_from_now(const DroverRestListener *listener)
 {
     return g_get_monotonic_time() + listener->settings->timeout_ms * 1000;
 }
 
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context, enum MHD_ConnectionNotificationCode code)
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
 {
     DroverRestListener *listener = cls;
     g_mutex_lock(&listener->lock);
@@ -122,7 +124,8 @@ static bool is_quiesced(DroverRestListener *listener)
     return quiesced;
 }
 
-/* ---- a request ---------------------------------------------------------------------------------------------------- */
+/* ---- a request
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void request_free(Request *request)
 {
@@ -148,7 +151,8 @@ static char *address_of(struct MHD_Connection *mhd)
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     char host[NI_MAXHOST] = "";
     if (info && info->client_addr) {
-        socklen_t len = info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+        socklen_t len = info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                                 : sizeof(struct sockaddr_in);
         (void)getnameinfo(info->client_addr, len, host, sizeof host, NULL, 0, NI_NUMERICHOST);
     }
     return g_strdup(host);
@@ -188,12 +192,19 @@ static void report(DroverRestListener *listener, const Request *request, unsigne
     g_autofree char *labels = drover_rest_labels("route", name, "status", code, NULL);
     g_autofree char *route_label = drover_rest_labels("route", name, NULL);
     drover_rest_metrics_add(listener->api->metrics, "drover_agent_rest_requests_total", labels, 1);
-    drover_rest_metrics_observe(listener->api->metrics, "drover_agent_rest_request_seconds", route_label, (double)took_us / 1e6);
+    drover_rest_metrics_observe(listener->api->metrics, "drover_agent_rest_request_seconds", route_label,
+                                (double)took_us / 1e6);
     /* Probes come every few seconds. */
-    bool probe = route && (route->id == DROVER_ROUTE_HEALTH || route->id == DROVER_ROUTE_METRICS) && status == 200;
-    const DroverField fields[] = {F_S("request_id", request->request_id), F_S("method", request->method),
-                                  F_S("path", request->path), F_U("status", status), F_S("caller", request->call.caller),
-                                  F_S("remote", request->remote), F_U("took_ms", (uint64_t)(took_us / 1000)), {0}};
+    bool probe =
+        route && (route->id == DROVER_ROUTE_HEALTH || route->id == DROVER_ROUTE_METRICS) && status == 200;
+    const DroverField fields[] = {F_S("request_id", request->request_id),
+                                  F_S("method", request->method),
+                                  F_S("path", request->path),
+                                  F_U("status", status),
+                                  F_S("caller", request->call.caller),
+                                  F_S("remote", request->remote),
+                                  F_U("took_ms", (uint64_t)(took_us / 1000)),
+                                  {0}};
     if (drover_log_enabled(probe ? DROVER_LOG_DEBUG : DROVER_LOG_INFO))
         drover_log_emit(probe ? DROVER_LOG_DEBUG : DROVER_LOG_INFO, "rest.request", name, fields);
 }
@@ -220,16 +231,18 @@ static void add_headers(DroverRestListener *listener, struct MHD_Response *respo
 }
 
 /* Answers with REPLY, or with PROBLEM where there is one. */
-static enum MHD_Result answer(DroverRestListener *listener, struct MHD_Connection *mhd, Request *request, DroverRestReply *reply,
-                              const DroverRestProblem *problem)
+static enum MHD_Result answer(DroverRestListener *listener, struct MHD_Connection *mhd, Request *request,
+                              DroverRestReply *reply, const DroverRestProblem *problem)
 {
     if (problem->status) {
         drover_rest_reply_problem(reply, problem, request->request_id);
         reply->allow = g_strdup(request->call.allow);
         if (problem->status >= 500)
-            drover_warning("rest.failed", problem->message, F_S("request_id", request->request_id), F_S("code", problem->code));
+            drover_warning("rest.failed", problem->message, F_S("request_id", request->request_id),
+                           F_S("code", problem->code));
     }
-    struct MHD_Response *response = MHD_create_response_from_buffer(reply->len, reply->body, MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(reply->len, reply->body, MHD_RESPMEM_MUST_COPY);
     add_headers(listener, response, request, reply);
     set_deadline(listener, mhd, deadline_from_now(listener));
     report(listener, request, reply->status);
@@ -238,15 +251,18 @@ static enum MHD_Result answer(DroverRestListener *listener, struct MHD_Connectio
     return result;
 }
 
-static bool has_good_certificate(DroverRestListener *listener, struct MHD_Connection *mhd, DroverRestProblem *problem)
+static bool has_good_certificate(DroverRestListener *listener, struct MHD_Connection *mhd,
+                                 DroverRestProblem *problem)
 {
     if (!listener->pem.client_ca)
         return true;
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
     unsigned status = 0;
-    if (info && info->tls_session && gnutls_certificate_verify_peers2(info->tls_session, &status) == GNUTLS_E_SUCCESS && status == 0)
+    if (info && info->tls_session &&
+        gnutls_certificate_verify_peers2(info->tls_session, &status) == GNUTLS_E_SUCCESS && status == 0)
         return true;
-    return drover_rest_problem(problem, 403, "DRV-REST-CERTIFICATE", "A client certificate of an authority that this agent trusts is needed");
+    return drover_rest_problem(problem, 403, "DRV-REST-CERTIFICATE",
+                               "A client certificate of an authority that this agent trusts is needed");
 }
 
 static bool fits(const DroverRestListener *listener, struct MHD_Connection *mhd, DroverRestProblem *problem)
@@ -254,25 +270,26 @@ static bool fits(const DroverRestListener *listener, struct MHD_Connection *mhd,
     const char *length = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
     guint64 n = length ? g_ascii_strtoull(length, NULL, 10) : 0;
     return n <= (guint64)listener->settings->body_limit ||
-           drover_rest_problem(problem, 413, "DRV-REST-SIZE", "A body may be %" G_GINT64_FORMAT " bytes long", listener->settings->body_limit);
+           drover_rest_problem(problem, 413, "DRV-REST-SIZE", "A body may be %" G_GINT64_FORMAT " bytes long",
+                               listener->settings->body_limit);
 }
 
-static enum MHD_Result on_head(DroverRestListener *listener, struct MHD_Connection *mhd, const char *url, const char *method,
-                               void **con_cls)
+static enum MHD_Result on_head(DroverRestListener *listener, struct MHD_Connection *mhd, const char *url,
+                               const char *method, void **con_cls)
 {
     Request *request = request_new(mhd, url, method);
     *con_cls = request;
     count_active(listener, 1);
     g_auto(DroverRestProblem) problem = {0};
     g_auto(DroverRestReply) reply = {0};
-    if (has_good_certificate(listener, mhd, &problem) && drover_rest_admit(listener->api, &request->call, &problem) &&
-        fits(listener, mhd, &problem))
+    if (has_good_certificate(listener, mhd, &problem) &&
+        drover_rest_admit(listener->api, &request->call, &problem) && fits(listener, mhd, &problem))
         return MHD_YES;
     return answer(listener, mhd, request, &reply, &problem);
 }
 
-static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
-                                  const char *data, size_t *len, void **con_cls)
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *len, void **con_cls)
 {
     (void)version;
     DroverRestListener *listener = cls;
@@ -280,7 +297,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         return on_head(listener, mhd, url, method, con_cls);
     Request *request = *con_cls;
     if (*len > 0) {
-        request->too_large = request->too_large || request->body->len + *len > (size_t)listener->settings->body_limit;
+        request->too_large =
+            request->too_large || request->body->len + *len > (size_t)listener->settings->body_limit;
         if (!request->too_large)
             g_byte_array_append(request->body, (const guint8 *)data, (guint)*len);
         *len = 0;
@@ -292,13 +310,15 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     request->call.body = (const char *)request->body->data;
     request->call.body_len = request->body->len;
     if (request->too_large)
-        drover_rest_problem(&problem, 413, "DRV-REST-SIZE", "A body may be %" G_GINT64_FORMAT " bytes long", listener->settings->body_limit);
+        drover_rest_problem(&problem, 413, "DRV-REST-SIZE", "A body may be %" G_GINT64_FORMAT " bytes long",
+                            listener->settings->body_limit);
     else
         drover_rest_handle(listener->api, &request->call, &reply, &problem);
     return answer(listener, mhd, request, &reply, &problem);
 }
 
-static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, enum MHD_RequestTerminationCode code)
+static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
+                         enum MHD_RequestTerminationCode code)
 {
     (void)code;
     DroverRestListener *listener = cls;
@@ -310,7 +330,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, 
     count_active(listener, -1);
 }
 
-/* ---- the daemon --------------------------------------------------------------------------------------------------- */
+/* ---- the daemon
+ * --------------------------------------------------------------------------------------------------- */
 
 /* Paths and arguments come as they were sent: what is decoded, and when, decides what a request means. */
 static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *text)
@@ -335,9 +356,11 @@ static bool check_pem(const DroverRestPem *pem, GError **error)
     if (!pem->certificate)
         return true;
     gnutls_certificate_credentials_t credentials = NULL;
-    const gnutls_datum_t certificate = {(unsigned char *)pem->certificate, (unsigned)strlen(pem->certificate)};
+    const gnutls_datum_t certificate = {(unsigned char *)pem->certificate,
+                                        (unsigned)strlen(pem->certificate)};
     const gnutls_datum_t key = {(unsigned char *)pem->key, (unsigned)strlen(pem->key)};
-    const gnutls_datum_t ca = {(unsigned char *)pem->client_ca, pem->client_ca ? (unsigned)strlen(pem->client_ca) : 0};
+    const gnutls_datum_t ca = {(unsigned char *)pem->client_ca,
+                               pem->client_ca ? (unsigned)strlen(pem->client_ca) : 0};
     const char *what = "rest-certificate and rest-key";
     int rc = gnutls_certificate_allocate_credentials(&credentials);
     if (rc >= 0)
@@ -349,11 +372,13 @@ static bool check_pem(const DroverRestPem *pem, GError **error)
     }
     if (credentials)
         gnutls_certificate_free_credentials(credentials);
-    return rc >= 0 || drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-REST-CONFIG: [agent] %s cannot be used: %s", what, gnutls_strerror(rc));
+    return rc >= 0 ||
+           drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-REST-CONFIG: [agent] %s cannot be used: %s", what,
+                       gnutls_strerror(rc));
 }
 
-DroverRestListener *drover_rest_listener_start(const DroverRestSettings *settings, DroverRestApi *api, int fd, DroverRestPem *pem,
-                                               GError **error)
+DroverRestListener *drover_rest_listener_start(const DroverRestSettings *settings, DroverRestApi *api, int fd,
+                                               DroverRestPem *pem, GError **error)
 {
     DroverRestListener *listener = g_new0(DroverRestListener, 1);
     listener->settings = settings;
@@ -365,29 +390,34 @@ DroverRestListener *drover_rest_listener_start(const DroverRestSettings *setting
         drover_rest_listener_free(listener);
         return NULL;
     }
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL |
+                     MHD_USE_ITC | MHD_USE_ERROR_LOG;
     struct MHD_OptionItem tls[5];
     size_t n = 0;
     if (listener->pem.certificate) {
         flags |= MHD_USE_TLS;
         tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, listener->pem.certificate};
         tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, listener->pem.key};
-        tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"};
+        tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0,
+                                           (void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"};
         if (listener->pem.client_ca)
             tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0, listener->pem.client_ca};
     }
     tls[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
-    /* No time-out of the library's: it would count the time that a handler waits. See drover_rest_listener_sweep. */
+    /* No time-out of the library's: it would count the time that a handler waits. See
+     * drover_rest_listener_sweep. */
     unsigned connections = (unsigned)settings->connections;
     listener->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, on_request, listener, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fcntl(fd, F_DUPFD_CLOEXEC, 0),
-        MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, MAX(connections * 3 / 4, 1),
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_LIMIT, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, listener, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+        flags, 0, NULL, NULL, on_request, listener, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_LISTEN_SOCKET, fcntl(fd, F_DUPFD_CLOEXEC, 0), MHD_OPTION_CONNECTION_LIMIT, connections,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, MAX(connections * 3 / 4, 1), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)MEMORY_LIMIT, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
+        NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener, MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, listener, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
     if (!listener->daemon) {
         drover_rest_listener_free(listener);
-        drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-REST-CONFIG: the REST API cannot be served (see the log with --log-level=debug)");
+        drover_fail(error, DROVER_ERROR_PERMANENT,
+                    "DRV-REST-CONFIG: the REST API cannot be served (see the log with --log-level=debug)");
         return NULL;
     }
     return listener;

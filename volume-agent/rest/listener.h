@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One HTTP daemon with one set of certificate files. When the files change there are two for a while: the old one ends its
- * requests, the new one has the socket. */
+/* One HTTP daemon with one set of certificate files. When the files change there are two for a while: the old
+ * one ends its requests, the new one has the socket. */
 #ifndef DROVER_VOLUME_AGENT_REST_LISTENER_H
 #define DROVER_VOLUME_AGENT_REST_LISTENER_H
 
@@ -17,9 +17,10 @@ typedef struct {
 } DroverRestPem;
 void drover_rest_pem_clear(DroverRestPem *pem);
 
-/* Serves FD, a listening socket, which stays the caller's. Takes PEM, also on failure: RETRYABLE never, PERMANENT when it cannot be used. */
-DroverRestListener *drover_rest_listener_start(const DroverRestSettings *settings, DroverRestApi *api, int fd, DroverRestPem *pem,
-                                               GError **error);
+/* Serves FD, a listening socket, which stays the caller's. Takes PEM, also on failure: RETRYABLE never,
+ * PERMANENT when it cannot be used. */
+DroverRestListener *drover_rest_listener_start(const DroverRestSettings *settings, DroverRestApi *api, int fd,
+                                               DroverRestPem *pem, GError **error);
 /* Accepts no more. */
 void drover_rest_listener_quiesce(DroverRestListener *listener);
 /* Requests that have begun and are not answered. */

@@ -6,7 +6,8 @@
 
 #define N_BUCKETS 14
 
-static const double bounds[N_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600};
+static const double bounds[N_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                                         1,     2.5,  5,     10,   30,  120,  600};
 
 /* Everything that is kept, and what it says of itself. */
 static const struct {
@@ -14,9 +15,11 @@ static const struct {
     gboolean histogram;
 } families[] = {
     {"drover_agent_cloudstack_calls_total", "Requests to CloudStack, by command", FALSE},
-    {"drover_agent_cloudstack_errors_total", "Requests that CloudStack refused or did not answer, by command and errorcode", FALSE},
+    {"drover_agent_cloudstack_errors_total",
+     "Requests that CloudStack refused or did not answer, by command and errorcode", FALSE},
     {"drover_agent_cloudstack_call_seconds", "Time until CloudStack answered, by command", TRUE},
-    {"drover_agent_operation_seconds", "Time from acceptance to end of operations that ended in this process's life", TRUE},
+    {"drover_agent_operation_seconds",
+     "Time from acceptance to end of operations that ended in this process's life", TRUE},
     {"drover_agent_rest_requests_total", "Requests to the REST API, by route and status", FALSE},
     {"drover_agent_rest_request_seconds", "Time to answer a request, waiting included", TRUE},
 };
@@ -78,7 +81,8 @@ void drover_rest_metrics_add(DroverRestMetrics *metrics, const char *name, const
     g_mutex_unlock(&metrics->lock);
 }
 
-void drover_rest_metrics_observe(DroverRestMetrics *metrics, const char *name, const char *labels, double seconds)
+void drover_rest_metrics_observe(DroverRestMetrics *metrics, const char *name, const char *labels,
+                                 double seconds)
 {
     g_mutex_lock(&metrics->lock);
     Series *series = series_of(metrics, name, labels);
@@ -157,7 +161,8 @@ static gboolean write_series(gpointer key, gpointer value, gpointer data)
         if (i < N_BUCKETS)
             g_ascii_formatd(bound, sizeof bound, "%g", bounds[i]);
         g_autofree char *all = g_strdup_printf("%s%sle=\"%s\"", labels, comma, bound);
-        drover_rest_metrics_sample(out, bucket, all, (double)(i < N_BUCKETS ? series->buckets[i] : series->count));
+        drover_rest_metrics_sample(out, bucket, all,
+                                   (double)(i < N_BUCKETS ? series->buckets[i] : series->count));
     }
     drover_rest_metrics_sample(out, sum, labels, series->sum);
     drover_rest_metrics_sample(out, count, labels, (double)series->count);
@@ -169,7 +174,8 @@ void drover_rest_metrics_write(DroverRestMetrics *metrics, GString *out)
     g_mutex_lock(&metrics->lock);
     for (size_t i = 0; i < G_N_ELEMENTS(families); i++) {
         Writing writing = {out, families[i].name, families[i].histogram};
-        drover_rest_metrics_head(out, families[i].name, families[i].histogram ? "histogram" : "counter", families[i].help);
+        drover_rest_metrics_head(out, families[i].name, families[i].histogram ? "histogram" : "counter",
+                                 families[i].help);
         g_tree_foreach(metrics->series[i], write_series, &writing);
     }
     g_mutex_unlock(&metrics->lock);

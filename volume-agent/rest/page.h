@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pages of a list that is newest first. A cursor names the last entry that was seen, so that a page neither repeats nor leaves
- * out anything when entries are added meanwhile. It is opaque to clients. Pure. */
+/* Pages of a list that is newest first. A cursor names the last entry that was seen, so that a page neither
+ * repeats nor leaves out anything when entries are added meanwhile. It is opaque to clients. Pure. */
 #ifndef DROVER_VOLUME_AGENT_REST_PAGE_H
 #define DROVER_VOLUME_AGENT_REST_PAGE_H
 

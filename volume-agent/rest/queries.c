@@ -11,10 +11,11 @@
 #include "volume-agent/rest/page.h"
 #include "volume-agent/rest/record.h"
 
-/* ---- CloudStack --------------------------------------------------------------------------------------------------- */
+/* ---- CloudStack
+ * --------------------------------------------------------------------------------------------------- */
 
-json_t *drover_rest_cloud_list(DroverRestApi *api, const char *command, const char *member, const char *const *parameters,
-                               DroverRestProblem *problem)
+json_t *drover_rest_cloud_list(DroverRestApi *api, const char *command, const char *member,
+                               const char *const *parameters, DroverRestProblem *problem)
 {
     DroverCloudFailure failure;
     g_autoptr(GError) error = NULL;
@@ -53,12 +54,14 @@ bool drover_rest_cloud_has_vm(DroverRestApi *api, const char *vm_id, DroverRestP
     json_t *rows = drover_rest_cloud_list(api, "listVirtualMachines", "virtualmachine", parameters, problem);
     if (!rows)
         return false;
-    bool found = json_array_size(rows) > 0 && strcmp(drover_json_text(json_array_get(rows, 0), "state"), "Expunged") != 0;
+    bool found = json_array_size(rows) > 0 &&
+                 strcmp(drover_json_text(json_array_get(rows, 0), "state"), "Expunged") != 0;
     json_decref(rows);
     return found || drover_rest_problem(problem, 404, "DRV-VM-MISSING", "CloudStack has no VM %s", vm_id);
 }
 
-/* ---- volumes and devices ------------------------------------------------------------------------------------------ */
+/* ---- volumes and devices
+ * ------------------------------------------------------------------------------------------ */
 
 static json_t *device_json(const char *volume_id, const DroverDevice *device)
 {
@@ -84,7 +87,8 @@ static json_t *export_of(DroverRestApi *api, const DroverExportRecord *record, c
     return json;
 }
 
-static bool get_volume(DroverRestApi *api, const char *volume_id, DroverRestReply *reply, DroverRestProblem *problem)
+static bool get_volume(DroverRestApi *api, const char *volume_id, DroverRestReply *reply,
+                       DroverRestProblem *problem)
 {
     json_t *row = drover_rest_cloud_volume(api, volume_id, problem);
     if (!row)
@@ -105,7 +109,8 @@ static bool get_volume(DroverRestApi *api, const char *volume_id, DroverRestRepl
     return true;
 }
 
-static bool get_device(DroverRestApi *api, const char *volume_id, DroverRestReply *reply, DroverRestProblem *problem)
+static bool get_device(DroverRestApi *api, const char *volume_id, DroverRestReply *reply,
+                       DroverRestProblem *problem)
 {
     g_auto(DroverDevice) device = {0};
     g_autoptr(GError) error = NULL;
@@ -114,13 +119,17 @@ static bool get_device(DroverRestApi *api, const char *volume_id, DroverRestRepl
         return true;
     }
     return error ? drover_rest_problem_from(problem, error)
-                 : drover_rest_problem(problem, 404, "DRV-DEVICE-MISSING", "Volume %s has no device on the appliance", volume_id);
+                 : drover_rest_problem(problem, 404, "DRV-DEVICE-MISSING",
+                                       "Volume %s has no device on the appliance", volume_id);
 }
 
-/* By asking what should be plugged in, and finding each by its serial: the device's own name means nothing. */
-static bool volume_of_device(DroverRestApi *api, const char *wanted, DroverRestReply *reply, DroverRestProblem *problem)
+/* By asking what should be plugged in, and finding each by its serial: the device's own name means nothing.
+ */
+static bool volume_of_device(DroverRestApi *api, const char *wanted, DroverRestReply *reply,
+                             DroverRestProblem *problem)
 {
-    const char *const parameters[] = {"virtualmachineid", api->context->appliance_vm_id, "listall", "true", NULL};
+    const char *const parameters[] = {"virtualmachineid", api->context->appliance_vm_id, "listall", "true",
+                                      NULL};
     json_t *rows = drover_rest_cloud_list(api, "listVolumes", "volume", parameters, problem);
     if (!rows)
         return false;
@@ -128,7 +137,8 @@ static bool volume_of_device(DroverRestApi *api, const char *wanted, DroverRestR
     bool answered = false;
     size_t i;
     json_t *row;
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         const char *volume_id = drover_json_text(row, "id");
         g_auto(DroverDevice) device = {0};
         if (answered || !drover_device_find(&api->context->roots, volume_id, &device, NULL))
@@ -139,10 +149,13 @@ static bool volume_of_device(DroverRestApi *api, const char *wanted, DroverRestR
             drover_rest_reply_json(reply, 200, device_json(volume_id, &device));
     }
     json_decref(rows);
-    return answered || drover_rest_problem(problem, 404, "DRV-DEVICE-MISSING", "No volume of CloudStack's is attached to the appliance as %s", name);
+    return answered ||
+           drover_rest_problem(problem, 404, "DRV-DEVICE-MISSING",
+                               "No volume of CloudStack's is attached to the appliance as %s", name);
 }
 
-static bool volumes_of_vm(DroverRestApi *api, const char *vm_id, DroverRestReply *reply, DroverRestProblem *problem)
+static bool volumes_of_vm(DroverRestApi *api, const char *vm_id, DroverRestReply *reply,
+                          DroverRestProblem *problem)
 {
     const char *const parameters[] = {"virtualmachineid", vm_id, "listall", "true", NULL};
     json_t *rows = drover_rest_cloud_has_vm(api, vm_id, problem)
@@ -160,7 +173,8 @@ static bool volumes_of_vm(DroverRestApi *api, const char *vm_id, DroverRestReply
     return true;
 }
 
-/* ---- operations --------------------------------------------------------------------------------------------------- */
+/* ---- operations
+ * --------------------------------------------------------------------------------------------------- */
 
 static bool page_of(const DroverRestCall *call, unsigned *limit, uint64_t *before, DroverRestProblem *problem)
 {
@@ -168,19 +182,25 @@ static bool page_of(const DroverRestCall *call, unsigned *limit, uint64_t *befor
     g_autofree char *cursor = drover_rest_query(call, "cursor");
     guint64 n = DROVER_REST_PAGE_DEFAULT;
     *before = 0;
-    bool limit_ok = !*limit_text || g_ascii_string_to_unsigned(limit_text, 10, 1, DROVER_REST_PAGE_MAX, &n, NULL);
+    bool limit_ok =
+        !*limit_text || g_ascii_string_to_unsigned(limit_text, 10, 1, DROVER_REST_PAGE_MAX, &n, NULL);
     *limit = (unsigned)n;
-    const char *field = !limit_ok ? "limit" : *cursor && !drover_rest_cursor_read(cursor, before) ? "cursor" : NULL;
+    const char *field = !limit_ok                                             ? "limit"
+                        : *cursor && !drover_rest_cursor_read(cursor, before) ? "cursor"
+                                                                              : NULL;
     if (!field)
         return true;
     if (limit_ok)
-        drover_rest_problem(problem, 400, "DRV-REST-REQUEST", "Query parameter 'cursor' is not one that this API gave out");
+        drover_rest_problem(problem, 400, "DRV-REST-REQUEST",
+                            "Query parameter 'cursor' is not one that this API gave out");
     else
-        drover_rest_problem(problem, 400, "DRV-REST-REQUEST", "Query parameter 'limit' must be a number from 1 to %d", DROVER_REST_PAGE_MAX);
+        drover_rest_problem(problem, 400, "DRV-REST-REQUEST",
+                            "Query parameter 'limit' must be a number from 1 to %d", DROVER_REST_PAGE_MAX);
     return drover_rest_problem_detail(problem, "field", field);
 }
 
-static bool list_operations(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply, DroverRestProblem *problem)
+static bool list_operations(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply,
+                            DroverRestProblem *problem)
 {
     unsigned limit = 0;
     uint64_t before = 0, next = 0;
@@ -194,11 +214,14 @@ static bool list_operations(DroverRestApi *api, const DroverRestCall *call, Drov
     const DroverRestFilter filter = {kind, state, job_id, volume_id, vm_id};
     json_t *list = drover_rest_view_list(api->view, &filter, before, limit, &next);
     g_autofree char *cursor = next ? drover_rest_cursor(next) : NULL;
-    drover_rest_reply_json(reply, 200, json_pack("{s:o, s:o}", "operations", list, "next_cursor", cursor ? json_string(cursor) : json_null()));
+    drover_rest_reply_json(reply, 200,
+                           json_pack("{s:o, s:o}", "operations", list, "next_cursor",
+                                     cursor ? json_string(cursor) : json_null()));
     return true;
 }
 
-static bool get_operation(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply, DroverRestProblem *problem)
+static bool get_operation(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply,
+                          DroverRestProblem *problem)
 {
     int64_t wait_ms = 0;
     if (!drover_rest_wait_of(call, &wait_ms, problem))
@@ -214,7 +237,8 @@ static bool get_operation(DroverRestApi *api, const DroverRestCall *call, Drover
     return true;
 }
 
-/* ---- snapshots, exports ------------------------------------------------------------------------------------------- */
+/* ---- snapshots, exports
+ * ------------------------------------------------------------------------------------------- */
 
 static bool list_snapshots(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply)
 {
@@ -228,11 +252,13 @@ static bool list_snapshots(DroverRestApi *api, const DroverRestCall *call, Drove
     return true;
 }
 
-static bool get_snapshot(DroverRestApi *api, const char *snapshot_id, DroverRestReply *reply, DroverRestProblem *problem)
+static bool get_snapshot(DroverRestApi *api, const char *snapshot_id, DroverRestReply *reply,
+                         DroverRestProblem *problem)
 {
     g_autoptr(DroverSnapshotRecord) record = drover_snapshot_book_find(api->context->snapshots, snapshot_id);
     if (!record)
-        return drover_rest_problem(problem, 404, "DRV-SNAPSHOT-MISSING", "Snapshot %s is not tracked by this agent", snapshot_id);
+        return drover_rest_problem(problem, 404, "DRV-SNAPSHOT-MISSING",
+                                   "Snapshot %s is not tracked by this agent", snapshot_id);
     drover_rest_reply_json(reply, 200, drover_rest_snapshot_json(record));
     return true;
 }
@@ -258,7 +284,8 @@ static DroverExportRecord *find_export(DroverRestApi *api, const char *volume_id
     return record;
 }
 
-static bool get_export(DroverRestApi *api, const char *volume_id, DroverRestReply *reply, DroverRestProblem *problem)
+static bool get_export(DroverRestApi *api, const char *volume_id, DroverRestReply *reply,
+                       DroverRestProblem *problem)
 {
     g_autoptr(DroverExportRecord) record = find_export(api, volume_id, problem);
     if (!record)
@@ -271,18 +298,23 @@ static bool get_export(DroverRestApi *api, const char *volume_id, DroverRestRepl
 }
 
 /* The capability to write to a disk: for administrators, and logged. */
-static bool export_token(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply, DroverRestProblem *problem)
+static bool export_token(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply,
+                         DroverRestProblem *problem)
 {
     g_autoptr(DroverExportRecord) record = find_export(api, call->parameter, problem);
     if (!record)
         return false;
     if (!record->writable)
-        return drover_rest_problem(problem, 409, "DRV-FENCED", "The export of volume %s is closed", call->parameter);
-    drover_warning("rest.token_read", "The token of an export was handed out", F_S("volume_id", record->volume_id),
-                   F_U("generation", record->generation), F_S("caller", call->caller), F_S("request_id", call->request_id));
-    g_autofree char *name = g_strdup_printf("%s@%" G_GUINT64_FORMAT ".%s", record->export_name, record->generation, record->token);
-    json_t *json = json_pack("{s:s, s:I, s:s, s:i}", "export_name", name, "generation", (json_int_t)record->generation, "nbd_host",
-                             api->context->nbd_public_host, "nbd_port", (int)api->context->nbd_public_port);
+        return drover_rest_problem(problem, 409, "DRV-FENCED", "The export of volume %s is closed",
+                                   call->parameter);
+    drover_warning("rest.token_read", "The token of an export was handed out",
+                   F_S("volume_id", record->volume_id), F_U("generation", record->generation),
+                   F_S("caller", call->caller), F_S("request_id", call->request_id));
+    g_autofree char *name = g_strdup_printf("%s@%" G_GUINT64_FORMAT ".%s", record->export_name,
+                                            record->generation, record->token);
+    json_t *json =
+        json_pack("{s:s, s:I, s:s, s:i}", "export_name", name, "generation", (json_int_t)record->generation,
+                  "nbd_host", api->context->nbd_public_host, "nbd_port", (int)api->context->nbd_public_port);
     memset(name, 0, strlen(name));
     reply->secret = true;
     drover_rest_reply_json(reply, 200, json);
@@ -295,7 +327,8 @@ static void complain(json_t *problems, const char *code, const char *message)
 }
 
 /* What the journal says of an export against CloudStack, the device and the NBD server. */
-static bool validate_export(DroverRestApi *api, const char *volume_id, DroverRestReply *reply, DroverRestProblem *problem)
+static bool validate_export(DroverRestApi *api, const char *volume_id, DroverRestReply *reply,
+                            DroverRestProblem *problem)
 {
     g_autoptr(DroverExportRecord) record = find_export(api, volume_id, problem);
     if (!record)
@@ -309,18 +342,22 @@ static bool validate_export(DroverRestApi *api, const char *volume_id, DroverRes
     if (!row)
         complain(problems, "DRV-VOLUME-MISSING", "CloudStack has no such volume");
     else if (strcmp(drover_json_text(row, "virtualmachineid"), context->appliance_vm_id) != 0)
-        complain(problems, "DRV-VOLUME-ELSEWHERE", "CloudStack does not have the volume attached to the appliance");
+        complain(problems, "DRV-VOLUME-ELSEWHERE",
+                 "CloudStack does not have the volume attached to the appliance");
     json_decref(row);
 
     g_auto(DroverDevice) device = {0};
     g_autoptr(GError) error = NULL;
     if (!drover_device_find(&context->roots, volume_id, &device, &error)) {
-        complain(problems, "DRV-DEVICE-MISSING", error ? error->message : "The volume has no device on the appliance");
+        complain(problems, "DRV-DEVICE-MISSING",
+                 error ? error->message : "The volume has no device on the appliance");
     } else {
         if (strcmp(device.path, record->device_path) != 0)
-            complain(problems, "DRV-DEVICE-MOVED", "The device has another name than when the export was opened");
+            complain(problems, "DRV-DEVICE-MOVED",
+                     "The device has another name than when the export was opened");
         if (device.size_bytes != record->size_bytes)
-            complain(problems, "DRV-DEVICE-SIZE", "The device has another size than when the export was opened");
+            complain(problems, "DRV-DEVICE-SIZE",
+                     "The device has another size than when the export was opened");
     }
     GArray *stats = drover_nbd_server_stat(api->server, NULL);
     json_t *export = export_of(api, record, stats);
@@ -335,12 +372,14 @@ static bool validate_export(DroverRestApi *api, const char *volume_id, DroverRes
         g_array_unref(stats);
     if (api->job_is_stopped(api->job_data, record->job_id))
         complain(problems, "DRV-FENCED", "The job that the export belongs to was stopped");
-    drover_rest_reply_json(reply, 200, json_pack("{s:b, s:o, s:o}", "valid", json_array_size(problems) == 0, "problems", problems,
-                                                 "export", export));
+    drover_rest_reply_json(reply, 200,
+                           json_pack("{s:b, s:o, s:o}", "valid", json_array_size(problems) == 0, "problems",
+                                     problems, "export", export));
     return true;
 }
 
-/* ---- the agent itself --------------------------------------------------------------------------------------------- */
+/* ---- the agent itself
+ * --------------------------------------------------------------------------------------------- */
 
 static bool health(DroverRestApi *api, DroverRestReply *reply)
 {
@@ -348,14 +387,19 @@ static bool health(DroverRestApi *api, DroverRestReply *reply)
     bool reachable = drover_cloudstack_is_reachable(api->context->cloud);
     bool current = atomic_load(&api->intake->current_at_ms) != 0;
     bool serves = drover_nbd_server_pid(api->server) != 0;
-    const char *status = draining ? "draining" : !current ? "starting" : reachable && serves ? "ok" : "degraded";
+    const char *status = draining              ? "draining"
+                         : !current            ? "starting"
+                         : reachable && serves ? "ok"
+                                               : "degraded";
     drover_rest_reply_json(reply, draining ? 503 : 200,
-                           json_pack("{s:s, s:s, s:s, s:b, s:b, s:b}", "status", status, "agent", api->context->agent, "version",
-                                     DROVER_VERSION, "cloudstack_reachable", reachable, "nbd_server_running", serves, "log_read", current));
+                           json_pack("{s:s, s:s, s:s, s:b, s:b, s:b}", "status", status, "agent",
+                                     api->context->agent, "version", DROVER_VERSION, "cloudstack_reachable",
+                                     reachable, "nbd_server_running", serves, "log_read", current));
     return true;
 }
 
-bool drover_rest_answer_query(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply, DroverRestProblem *problem)
+bool drover_rest_answer_query(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply,
+                              DroverRestProblem *problem)
 {
     switch (call->route->id) {
     case DROVER_ROUTE_HEALTH:
@@ -364,7 +408,8 @@ bool drover_rest_answer_query(DroverRestApi *api, const DroverRestCall *call, Dr
         drover_rest_reply_text(reply, 200, "application/yaml", drover_rest_openapi());
         return true;
     case DROVER_ROUTE_METRICS:
-        drover_rest_reply_text(reply, 200, "text/plain; version=0.0.4; charset=utf-8", drover_rest_scrape(api));
+        drover_rest_reply_text(reply, 200, "text/plain; version=0.0.4; charset=utf-8",
+                               drover_rest_scrape(api));
         return true;
     case DROVER_ROUTE_GET_VOLUME:
         return get_volume(api, call->parameter, reply, problem);

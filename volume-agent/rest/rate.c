@@ -71,7 +71,8 @@ bool drover_rest_rate_take(DroverRestRate *limit, const char *caller, int64_t no
         return true;
     Bucket *bucket = bucket_of(limit, caller, now_ms);
     if (now_ms > bucket->at_ms) {
-        bucket->filled = MIN(bucket->filled + (double)(now_ms - bucket->at_ms) / 1000 * limit->rate, limit->burst);
+        bucket->filled =
+            MIN(bucket->filled + (double)(now_ms - bucket->at_ms) / 1000 * limit->rate, limit->burst);
         bucket->at_ms = now_ms;
     }
     if (bucket->filled >= 1) {

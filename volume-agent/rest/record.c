@@ -79,7 +79,8 @@ static json_t *error_json(const DroverOperation *operation)
     json_t *json = json_object();
     set(json, "code", code);
     set(json, "message", message);
-    set(json, "class", operation->error_class ? drover_error_class_name((DroverErrorClass)operation->error_class) : NULL);
+    set(json, "class",
+        operation->error_class ? drover_error_class_name((DroverErrorClass)operation->error_class) : NULL);
     return json;
 }
 
@@ -104,13 +105,15 @@ json_t *drover_rest_operation_json(const DroverOperation *operation, bool submit
     set_time(json, "accepted_at", operation->accepted_at_ms);
     set_time(json, "updated_at", submitted ? asked->requested_at_ms : operation->updated_at_ms);
     set_time(json, "ended_at", ended ? operation->updated_at_ms : 0);
-    json_object_set_new(json, "result", ended || operation->step > 0 ? result_json(&operation->result) : json_null());
+    json_object_set_new(json, "result",
+                        ended || operation->step > 0 ? result_json(&operation->result) : json_null());
     json_object_set_new(json, "error", error_json(operation));
     g_autofree char *id = g_uri_escape_string(asked->operation_id, NULL, FALSE);
     g_autofree char *self = g_strconcat("/api/v1/operations/", id, NULL);
     set(links, "self", self);
     if (*drover_operation_volume_id(operation)) {
-        g_autofree char *volume = g_strconcat("/api/v1/volumes/", drover_operation_volume_id(operation), NULL);
+        g_autofree char *volume =
+            g_strconcat("/api/v1/volumes/", drover_operation_volume_id(operation), NULL);
         set(links, "volume", volume);
     }
     json_object_set_new(json, "links", links);
@@ -169,7 +172,9 @@ json_t *drover_rest_volume_json(const json_t *row, const char *appliance_vm_id)
     set_number(json, "size_bytes", (uint64_t)json_integer_value(json_object_get(row, "size")));
     set(json, "vm_id", vm_id);
     set_flag(json, "attached_to_appliance", strcmp(vm_id, appliance_vm_id) == 0);
-    json_object_set_new(json, "device_id", *vm_id && json_is_integer(slot) ? json_integer(json_integer_value(slot)) : json_null());
+    json_object_set_new(json, "device_id",
+                        *vm_id && json_is_integer(slot) ? json_integer(json_integer_value(slot))
+                                                        : json_null());
     set(json, "zone_id", drover_json_text(row, "zoneid"));
     set(json, "storage", drover_json_text(row, "storage"));
     return json;

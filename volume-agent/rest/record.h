@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the agent knows, as the JSON that clients get. Tokens of exports never come in. Pure; results are new references. */
+/* What the agent knows, as the JSON that clients get. Tokens of exports never come in. Pure; results are new
+ * references. */
 #ifndef DROVER_VOLUME_AGENT_REST_RECORD_H
 #define DROVER_VOLUME_AGENT_REST_RECORD_H
 

@@ -45,7 +45,8 @@ void drover_rest_problem_clear(DroverRestProblem *problem)
     *problem = (DroverRestProblem){0};
 }
 
-bool drover_rest_problem(DroverRestProblem *problem, unsigned status, const char *code, const char *format, ...)
+bool drover_rest_problem(DroverRestProblem *problem, unsigned status, const char *code, const char *format,
+                         ...)
 {
     drover_rest_problem_clear(problem);
     va_list arguments;
@@ -80,11 +81,14 @@ bool drover_rest_problem_from(DroverRestProblem *problem, const GError *error)
     const char *message = *code ? error->message + strlen(code) + 1 : error->message;
     while (*message == ' ')
         message++;
-    const char *fallback = status == 409 ? "DRV-FENCED" : status == 503 ? "DRV-REST-UNAVAILABLE" : "DRV-REST-REFUSED";
+    const char *fallback = status == 409   ? "DRV-FENCED"
+                           : status == 503 ? "DRV-REST-UNAVAILABLE"
+                                           : "DRV-REST-REFUSED";
     return drover_rest_problem(problem, status, *code ? code : fallback, "%s", message);
 }
 
-void drover_rest_reply_problem(DroverRestReply *reply, const DroverRestProblem *problem, const char *request_id)
+void drover_rest_reply_problem(DroverRestReply *reply, const DroverRestProblem *problem,
+                               const char *request_id)
 {
     json_t *json = json_object();
     json_object_set_new(json, "code", json_string(problem->code));

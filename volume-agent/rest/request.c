@@ -6,7 +6,11 @@
 #include "lib/base/ids.h"
 
 #define LARGEST_VOLUME (INT64_C(1) << 50)
-#define JOB {"job_id", DROVER_FIELD_NAME}, {"disk_id", DROVER_FIELD_NAME}
+#define JOB                                                                                                  \
+    {"job_id", DROVER_FIELD_NAME},                                                                           \
+    {                                                                                                        \
+        "disk_id", DROVER_FIELD_NAME                                                                         \
+    }
 
 static const DroverRestField no_fields[] = {{0}};
 static const DroverRestField job_fields[] = {JOB, {0}};
@@ -73,9 +77,11 @@ const DroverRestField *drover_rest_fields_of(DroverRestRouteId route)
     }
 }
 
-/* ---- building --------------------------------------------------------------------------------------------------- */
+/* ---- building
+ * --------------------------------------------------------------------------------------------------- */
 
-/* All kinds at once, so that one of them can be pointed to; texts are borrowed until the operation is packed. */
+/* All kinds at once, so that one of them can be pointed to; texts are borrowed until the operation is packed.
+ */
 typedef struct {
     Drover__V1__VolumeOperation operation;
     union {
@@ -97,8 +103,9 @@ typedef struct {
     char *made; /* owned */
 } Draft;
 
-#define KIND(draft, UPPER, lower) \
-    ((draft)->operation.operation_case = DROVER__V1__VOLUME_OPERATION__OPERATION_##UPPER, (draft)->operation.lower = (void *)&(draft)->u)
+#define KIND(draft, UPPER, lower)                                                                            \
+    ((draft)->operation.operation_case = DROVER__V1__VOLUME_OPERATION__OPERATION_##UPPER,                    \
+     (draft)->operation.lower = (void *)&(draft)->u)
 
 static char *field(const DroverRestRequest *request, const char *name)
 {
@@ -233,19 +240,25 @@ static bool check(const DroverRestRequest *request, DroverRestProblem *problem)
     DroverRestRouteId id = request->route->id;
     const json_t *body = request->body;
     const char *wrong = NULL, *about = "";
-    if (id == DROVER_ROUTE_ATTACH_VOLUME && *drover_rest_text(body, "vm_id") && !drover_rest_number(body, "device_id")) {
+    if (id == DROVER_ROUTE_ATTACH_VOLUME && *drover_rest_text(body, "vm_id") &&
+        !drover_rest_number(body, "device_id")) {
         about = "device_id";
-        wrong = "Field 'device_id' is needed with 'vm_id': CloudStack's device id, 1 or more; a root disk is attached by attach-root";
-    } else if (id == DROVER_ROUTE_ATTACH_VOLUME && !*drover_rest_text(body, "vm_id") && drover_rest_number(body, "device_id")) {
+        wrong = "Field 'device_id' is needed with 'vm_id': CloudStack's device id, 1 or more; a root disk is "
+                "attached by attach-root";
+    } else if (id == DROVER_ROUTE_ATTACH_VOLUME && !*drover_rest_text(body, "vm_id") &&
+               drover_rest_number(body, "device_id")) {
         about = "device_id";
-        wrong = "Field 'device_id' is for a VM; without 'vm_id' the volume goes to the appliance, where it is known by its serial";
-    } else if (id == DROVER_ROUTE_ATTACH_VOLUME && *drover_rest_text(body, "vm_id") && drover_rest_number(body, "minimum_size_bytes")) {
+        wrong = "Field 'device_id' is for a VM; without 'vm_id' the volume goes to the appliance, where it "
+                "is known by its serial";
+    } else if (id == DROVER_ROUTE_ATTACH_VOLUME && *drover_rest_text(body, "vm_id") &&
+               drover_rest_number(body, "minimum_size_bytes")) {
         about = "minimum_size_bytes";
         wrong = "Field 'minimum_size_bytes' is about the device on the appliance; it goes not with 'vm_id'";
     } else if (id == DROVER_ROUTE_UPDATE_SNAPSHOT && json_object_size(body) == 0) {
         about = "status";
         wrong = "Nothing to update: give 'status', 'name' or both";
-    } else if (id == DROVER_ROUTE_CLEAR_SNAPSHOTS && (*request->volume_id != '\0') == (*request->vm_id != '\0')) {
+    } else if (id == DROVER_ROUTE_CLEAR_SNAPSHOTS &&
+               (*request->volume_id != '\0') == (*request->vm_id != '\0')) {
         about = "volume_id";
         wrong = "Give exactly one of the query parameters 'volume_id' and 'vm_id'";
     }
@@ -255,8 +268,9 @@ static bool check(const DroverRestRequest *request, DroverRestProblem *problem)
     return drover_rest_problem_detail(problem, "field", about);
 }
 
-/* Operations of one job follow each other; by default those of a client have nothing to do with each other unless they meet at a
- * volume or VM. Requests about snapshots name only snapshots, so they are kept in order among themselves. */
+/* Operations of one job follow each other; by default those of a client have nothing to do with each other
+ * unless they meet at a volume or VM. Requests about snapshots name only snapshots, so they are kept in order
+ * among themselves. */
 static const char *job_of(const DroverRestRequest *request)
 {
     switch (request->route->id) {
@@ -278,7 +292,8 @@ static Drover__V1__VolumeOperation *copy_of(const Drover__V1__VolumeOperation *f
     return drover__v1__volume_operation__unpack(NULL, len, bytes);
 }
 
-Drover__V1__VolumeOperation *drover_rest_operation_of(const DroverRestRequest *request, DroverRestProblem *problem)
+Drover__V1__VolumeOperation *drover_rest_operation_of(const DroverRestRequest *request,
+                                                      DroverRestProblem *problem)
 {
     if (!check(request, problem))
         return NULL;

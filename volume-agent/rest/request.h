@@ -12,10 +12,10 @@ typedef struct {
     const char *parameter;    /* of the path; NULL: it has none */
     const char *operation_id; /* of the client or made up, valid */
     const char *agent;
-    const char *caller;       /* name of the token */
+    const char *caller; /* name of the token */
     int64_t now_ms;
-    const json_t *body;       /* as drover_rest_parse_body gave it */
-    const char *volume_id;    /* of the query; "" */
+    const json_t *body;    /* as drover_rest_parse_body gave it */
+    const char *volume_id; /* of the query; "" */
     const char *vm_id;
     uint64_t next_generation; /* for an export whose request names none */
 } DroverRestRequest;
@@ -24,7 +24,8 @@ typedef struct {
 const DroverRestField *drover_rest_fields_of(DroverRestRouteId route);
 
 /* The operation; to be freed with drover__v1__volume_operation__free_unpacked. NULL with *PROBLEM 400. */
-Drover__V1__VolumeOperation *drover_rest_operation_of(const DroverRestRequest *request, DroverRestProblem *problem);
+Drover__V1__VolumeOperation *drover_rest_operation_of(const DroverRestRequest *request,
+                                                      DroverRestProblem *problem);
 
 /* Asked for the same thing: apart from when and by whom. */
 bool drover_rest_same_operation(const Drover__V1__VolumeOperation *a, const Drover__V1__VolumeOperation *b);

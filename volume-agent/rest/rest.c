@@ -16,7 +16,8 @@ static void on_cloud_answer(void *data, const char *command, int64_t took_us, in
     DroverRestMetrics *metrics = data;
     g_autofree char *labels = drover_rest_labels("command", command, NULL);
     drover_rest_metrics_add(metrics, "drover_agent_cloudstack_calls_total", labels, 1);
-    drover_rest_metrics_observe(metrics, "drover_agent_cloudstack_call_seconds", labels, (double)took_us / 1e6);
+    drover_rest_metrics_observe(metrics, "drover_agent_cloudstack_call_seconds", labels,
+                                (double)took_us / 1e6);
     if (error_code == 0)
         return;
     g_autofree char *code = error_code > 0 ? g_strdup_printf("%d", error_code) : g_strdup("no-answer");
@@ -46,11 +47,12 @@ DroverRest *drover_rest_new(const DroverRestParts *parts, const GPtrArray *opera
     api->intake = parts->intake;
     api->job_is_stopped = parts->job_is_stopped;
     api->job_data = parts->job_data;
-    api->device_slots = parts->device_slots;
+    api->device_slots = (unsigned)parts->settings->device_slots;
     api->keyring = keyring;
     api->most_waiting = (unsigned)MAX(parts->settings->connections / 2, 1);
     api->metrics = drover_rest_metrics_new();
-    api->rate = drover_rest_rate_new((double)parts->settings->rate, (unsigned)parts->settings->burst, CALLERS);
+    api->rate =
+        drover_rest_rate_new((double)parts->settings->rate, (unsigned)parts->settings->burst, CALLERS);
     g_mutex_init(&api->rate_lock);
     api->view = drover_rest_view_new(operations);
     drover_rest_view_on_end(api->view, on_operation_end, api->metrics);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent's REST API, whole: /api/v1 as openapi.yaml describes it. Requests that change something become operations in the agent's log,
- * beside the scheduler's; all others are answered from the journal, CloudStack and the machine.
+ * The agent's REST API, whole: /api/v1 as openapi.yaml describes it. Requests that change something become
+ * operations in the agent's log, beside the scheduler's; all others are answered from the journal, CloudStack
+ * and the machine.
  */
 #ifndef DROVER_VOLUME_AGENT_REST_REST_H
 #define DROVER_VOLUME_AGENT_REST_REST_H
@@ -20,12 +21,12 @@ typedef struct {
     const DroverIntakeProgress *intake;
     bool (*job_is_stopped)(void *data, const char *job_id);
     void *job_data;
-    unsigned device_slots;
 } DroverRestParts;
 
 /*
- * Follows the journal and CloudStack's answers from here on: before the first operation is executed. OPERATIONS is what the journal
- * held. PERMANENT when the token file cannot be used. NULL without an error when the API is off.
+ * Follows the journal and CloudStack's answers from here on: before the first operation is executed.
+ * OPERATIONS is what the journal held. PERMANENT when the token file cannot be used. NULL without an error
+ * when the API is off.
  */
 DroverRest *drover_rest_new(const DroverRestParts *parts, const GPtrArray *operations, GError **error);
 /* Answers requests from here on. NULL: nothing to do. */

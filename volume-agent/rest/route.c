@@ -20,7 +20,8 @@ const DroverRestRoute drover_rest_routes[DROVER_N_ROUTES] = {
     {DROVER_ROUTE_GET_DEVICE, "GET", "/volumes/{volume_id}/device", DROVER_REST_READ, false, ""},
     {DROVER_ROUTE_VOLUME_OF_DEVICE, "GET", "/devices/{device}/volume", DROVER_REST_READ, false, ""},
     {DROVER_ROUTE_VOLUMES_OF_VM, "GET", "/vms/{vm_id}/volumes", DROVER_REST_READ, false, ""},
-    {DROVER_ROUTE_LIST_OPERATIONS, "GET", "/operations", DROVER_REST_READ, false, "kind state job_id volume_id vm_id limit cursor"},
+    {DROVER_ROUTE_LIST_OPERATIONS, "GET", "/operations", DROVER_REST_READ, false,
+     "kind state job_id volume_id vm_id limit cursor"},
     {DROVER_ROUTE_GET_OPERATION, "GET", "/operations/{operation_id}", DROVER_REST_READ, false, "wait"},
     {DROVER_ROUTE_CLEANUP_TEST_FAILOVER, "POST", "/cleanup/test-failover", DROVER_REST_OPERATE, true, ""},
     {DROVER_ROUTE_TRACK_SNAPSHOT, "POST", "/snapshots", DROVER_REST_OPERATE, true, ""},
@@ -107,7 +108,8 @@ static bool check_parameter(const DroverRestRoute *route, const char *value, Dro
     if (has_shape(name, value))
         return true;
     name[strlen(name) - 1] = '\0';
-    drover_rest_problem(problem, 400, "DRV-REST-REQUEST", "The %s in the path has not the shape of one", name + 1);
+    drover_rest_problem(problem, 400, "DRV-REST-REQUEST", "The %s in the path has not the shape of one",
+                        name + 1);
     return drover_rest_problem_detail(problem, "field", name + 1);
 }
 
@@ -138,10 +140,12 @@ const DroverRestRoute *drover_rest_route(const char *method, const char *path, c
             g_string_append_printf(methods, "%s%s", methods->len ? ", " : "", route->method);
     }
     if (methods->len > 0) {
-        drover_rest_problem(problem, 405, "DRV-REST-METHOD", "%s does not take %s, only %s", path, method, methods->str);
+        drover_rest_problem(problem, 405, "DRV-REST-METHOD", "%s does not take %s, only %s", path, method,
+                            methods->str);
         *allow = g_string_free(g_steal_pointer(&methods), FALSE);
     } else {
-        drover_rest_problem(problem, 404, "DRV-REST-PATH", "There is nothing at %s; see " DROVER_REST_PREFIX "/openapi.yaml", path);
+        drover_rest_problem(problem, 404, "DRV-REST-PATH",
+                            "There is nothing at %s; see " DROVER_REST_PREFIX "/openapi.yaml", path);
     }
     return NULL;
 }

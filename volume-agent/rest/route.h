@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of routes: which method on which path does what, who may, and what it takes. openapi.yaml says the same; a test holds the
- * two against each other. Pure. */
+/* The table of routes: which method on which path does what, who may, and what it takes. openapi.yaml says
+ * the same; a test holds the two against each other. Pure. */
 #ifndef DROVER_VOLUME_AGENT_REST_ROUTE_H
 #define DROVER_VOLUME_AGENT_REST_ROUTE_H
 
@@ -47,16 +47,16 @@ typedef struct {
     const char *method;
     const char *path; /* behind the prefix; one {parameter} at most */
     DroverRestRole role;
-    bool changes;      /* becomes an operation in the agent's log: takes ?operation_id= and ?wait=, answers 202 */
+    bool changes; /* becomes an operation in the agent's log: takes ?operation_id= and ?wait=, answers 202 */
     const char *query; /* names of further query parameters, separated by blanks */
 } DroverRestRoute;
 
 extern const DroverRestRoute drover_rest_routes[DROVER_N_ROUTES];
 
 /*
- * The route of METHOD and PATH, which begins with the prefix. *PARAMETER gets the value of its {parameter}, newly allocated, or NULL.
- * NULL with *PROBLEM 400 (a path that cannot be read, an id of the wrong shape), 404, or 405; then *ALLOW lists the methods,
- * newly allocated.
+ * The route of METHOD and PATH, which begins with the prefix. *PARAMETER gets the value of its {parameter},
+ * newly allocated, or NULL. NULL with *PROBLEM 400 (a path that cannot be read, an id of the wrong shape),
+ * 404, or 405; then *ALLOW lists the methods, newly allocated.
  */
 const DroverRestRoute *drover_rest_route(const char *method, const char *path, char **parameter, char **allow,
                                          DroverRestProblem *problem);

@@ -30,7 +30,8 @@ struct DroverRestServer {
     GPtrArray *retired;
 };
 
-/* ---- the socket --------------------------------------------------------------------------------------------------- */
+/* ---- the socket
+ * --------------------------------------------------------------------------------------------------- */
 
 static int listen_at(const DroverRestSettings *settings, GError **error)
 {
@@ -46,14 +47,16 @@ static int listen_at(const DroverRestSettings *settings, GError **error)
         if (fd >= 0)
             close(fd);
         if (why != EADDRINUSE || g_get_monotonic_time() > deadline) {
-            drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-REST-CONFIG: [agent] rest-listen %s: %s", settings->listen, g_strerror(why));
+            drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-REST-CONFIG: [agent] rest-listen %s: %s",
+                        settings->listen, g_strerror(why));
             return -1;
         }
         g_usleep(100000);
     }
 }
 
-/* ---- certificates ------------------------------------------------------------------------------------------------- */
+/* ---- certificates
+ * ------------------------------------------------------------------------------------------------- */
 
 static void look_at(const DroverRestSettings *settings, struct stat *seen)
 {
@@ -68,8 +71,8 @@ static bool differ(const struct stat *a, const struct stat *b)
 {
     bool same = true;
     for (int i = 0; i < N_FILES; i++)
-        same = same && a[i].st_ino == b[i].st_ino && a[i].st_size == b[i].st_size && a[i].st_mtim.tv_sec == b[i].st_mtim.tv_sec &&
-               a[i].st_mtim.tv_nsec == b[i].st_mtim.tv_nsec;
+        same = same && a[i].st_ino == b[i].st_ino && a[i].st_size == b[i].st_size &&
+               a[i].st_mtim.tv_sec == b[i].st_mtim.tv_sec && a[i].st_mtim.tv_nsec == b[i].st_mtim.tv_nsec;
     return !same;
 }
 
@@ -79,7 +82,8 @@ static bool read_pem(const DroverRestSettings *settings, DroverRestPem *pem, GEr
     if (!*settings->certificate)
         return true;
     if (stat(settings->key, &st) == 0 && (st.st_mode & 077))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-REST-CONFIG: key file %s can be read by others: chmod 600 it", settings->key);
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "DRV-REST-CONFIG: key file %s can be read by others: chmod 600 it", settings->key);
     if (g_file_get_contents(settings->certificate, &pem->certificate, NULL, error) &&
         g_file_get_contents(settings->key, &pem->key, NULL, error) &&
         (!*settings->client_ca || g_file_get_contents(settings->client_ca, &pem->client_ca, NULL, error)))
@@ -93,13 +97,14 @@ static DroverRestListener *start_listener(DroverRestServer *server, GError **err
 {
     DroverRestPem pem = {0};
     look_at(server->settings, server->seen);
-    return read_pem(server->settings, &pem, error) ? drover_rest_listener_start(server->settings, server->api, server->fd, &pem, error)
-                                                   : NULL;
+    return read_pem(server->settings, &pem, error)
+               ? drover_rest_listener_start(server->settings, server->api, server->fd, &pem, error)
+               : NULL;
 }
 
 /*
- * The new files are served from here on; requests that are under way end with the old ones. Files that cannot be used (they
- * may be half written) change nothing; they are looked at again when they change again.
+ * The new files are served from here on; requests that are under way end with the old ones. Files that cannot
+ * be used (they may be half written) change nothing; they are looked at again when they change again.
  */
 static void renew(DroverRestServer *server)
 {
@@ -115,7 +120,8 @@ static void renew(DroverRestServer *server)
     drover_info("rest.certificate", "Serving the REST API with renewed certificate files");
 }
 
-/* ---- keeping ------------------------------------------------------------------------------------------------------ */
+/* ---- keeping
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void look_after(DroverRestServer *server)
 {
@@ -150,7 +156,8 @@ static gpointer keep(gpointer data)
     return NULL;
 }
 
-DroverRestServer *drover_rest_server_start(const DroverRestSettings *settings, DroverRestApi *api, GError **error)
+DroverRestServer *drover_rest_server_start(const DroverRestSettings *settings, DroverRestApi *api,
+                                           GError **error)
 {
     DroverRestServer *server = g_new0(DroverRestServer, 1);
     server->settings = settings;
@@ -166,7 +173,8 @@ DroverRestServer *drover_rest_server_start(const DroverRestSettings *settings, D
     }
     server->keeper = g_thread_new("rest", keep, server);
     drover_info("rest.listening", "Serving the REST API", F_S("address", settings->listen),
-                F_S("transport", *settings->certificate ? "TLS" : "plain"), F_S("tokens", *settings->tokens ? "needed" : "none"));
+                F_S("transport", *settings->certificate ? "TLS" : "plain"),
+                F_S("tokens", *settings->tokens ? "needed" : "none"));
     return server;
 }
 
@@ -190,7 +198,8 @@ void drover_rest_server_stop(DroverRestServer *server)
         g_thread_join(server->keeper);
     if (server->listener)
         drover_rest_listener_quiesce(server->listener);
-    for (gint64 deadline = g_get_monotonic_time() + DRAIN_US; active(server) > 0 && g_get_monotonic_time() < deadline;)
+    for (gint64 deadline = g_get_monotonic_time() + DRAIN_US;
+         active(server) > 0 && g_get_monotonic_time() < deadline;)
         g_usleep(20000);
     drover_rest_listener_free(server->listener);
     for (guint i = 0; i < server->retired->len; i++)

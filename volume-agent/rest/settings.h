@@ -9,7 +9,7 @@ extern const DroverOption drover_rest_options[]; /* [agent] rest-… */
 
 typedef struct {
     bool on;
-    const char *listen; /* as configured */
+    const char *listen;                     /* as configured */
     _Alignas(8) unsigned char address[128]; /* a struct sockaddr_storage */
     unsigned address_len;
     const char *tokens; /* files; "": none */
@@ -21,11 +21,12 @@ typedef struct {
     int64_t body_limit;
     int64_t connections;
     int64_t timeout_ms;
+    int64_t device_slots; /* of the appliance */
 } DroverRestSettings;
 
 /*
- * Strings belong to CONFIG. PERMANENT with DRV-REST-CONFIG when they do not go together: anywhere but on the loopback
- * interface the API is served over TLS and to bearers of tokens only.
+ * Strings belong to CONFIG. PERMANENT with DRV-REST-CONFIG when they do not go together: anywhere but on the
+ * loopback interface the API is served over TLS and to bearers of tokens only.
  */
 bool drover_rest_settings_read(const DroverConfig *config, DroverRestSettings *settings, GError **error);
 

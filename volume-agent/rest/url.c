@@ -18,7 +18,8 @@ char *drover_rest_decode(const char *text)
         g_string_append_c(out, (char)(high << 4 | low));
         at += 2;
     }
-    return g_utf8_validate(out->str, (gssize)out->len, NULL) ? g_string_free(g_steal_pointer(&out), FALSE) : NULL;
+    return g_utf8_validate(out->str, (gssize)out->len, NULL) ? g_string_free(g_steal_pointer(&out), FALSE)
+                                                             : NULL;
 }
 
 char **drover_rest_split_path(const char *path)

@@ -121,7 +121,8 @@ void drover_rest_view_seen(void *data, const char *key, GBytes *value)
     g_mutex_unlock(&view->lock);
 }
 
-/* ---- operations ------------------------------------------------------------------------------------------------- */
+/* ---- operations
+ * ------------------------------------------------------------------------------------------------- */
 
 /* Called with the lock held. */
 static DroverOperation *find(DroverRestView *view, const char *operation_id, bool *submitted)
@@ -139,14 +140,16 @@ static Drover__V1__VolumeOperation *copy_of(const Drover__V1__VolumeOperation *f
     return drover__v1__volume_operation__unpack(NULL, len, bytes);
 }
 
-DroverRestSubmission drover_rest_view_submit(DroverRestView *view, const Drover__V1__VolumeOperation *operation)
+DroverRestSubmission drover_rest_view_submit(DroverRestView *view,
+                                             const Drover__V1__VolumeOperation *operation)
 {
     DroverRestSubmission outcome = DROVER_REST_NEW;
     bool submitted = false;
     g_mutex_lock(&view->lock);
     const DroverOperation *known = find(view, operation->operation_id, &submitted);
     if (known) {
-        outcome = drover_rest_same_operation(known->asked, operation) ? DROVER_REST_KNOWN : DROVER_REST_DIFFERENT;
+        outcome =
+            drover_rest_same_operation(known->asked, operation) ? DROVER_REST_KNOWN : DROVER_REST_DIFFERENT;
     } else {
         DroverOperation *copy = drover_operation_new(copy_of(operation));
         g_hash_table_insert(view->submitted, copy->asked->operation_id, copy);
@@ -174,7 +177,8 @@ json_t *drover_rest_view_operation(DroverRestView *view, const char *operation_i
     return json;
 }
 
-void drover_rest_view_wait(DroverRestView *view, const char *operation_id, bool ended, int64_t timeout_ms, bool (*stopping)(void))
+void drover_rest_view_wait(DroverRestView *view, const char *operation_id, bool ended, int64_t timeout_ms,
+                           bool (*stopping)(void))
 {
     gint64 deadline = g_get_monotonic_time() + timeout_ms * 1000;
     g_mutex_lock(&view->lock);
@@ -182,7 +186,8 @@ void drover_rest_view_wait(DroverRestView *view, const char *operation_id, bool 
         const DroverOperation *operation = g_hash_table_lookup(view->by_id, operation_id);
         if (operation && (!ended || drover_operation_is_ended(operation)))
             break;
-        g_cond_wait_until(&view->changed, &view->lock, MIN(deadline, g_get_monotonic_time() + LOOK_MS * 1000));
+        g_cond_wait_until(&view->changed, &view->lock,
+                          MIN(deadline, g_get_monotonic_time() + LOOK_MS * 1000));
     }
     g_mutex_unlock(&view->lock);
 }
@@ -202,13 +207,15 @@ static bool concerns_volume(const DroverOperation *operation, const char *volume
 
 static bool passes(const DroverRestFilter *filter, const DroverOperation *operation)
 {
-    return is(filter->kind, drover_operation_kind(operation)) && is(filter->state, drover_rest_state(operation, false)) &&
-           is(filter->job_id, operation->asked->job_id) && is(filter->vm_id, drover_operation_vm_id(operation)) &&
+    return is(filter->kind, drover_operation_kind(operation)) &&
+           is(filter->state, drover_rest_state(operation, false)) &&
+           is(filter->job_id, operation->asked->job_id) &&
+           is(filter->vm_id, drover_operation_vm_id(operation)) &&
            concerns_volume(operation, filter->volume_id);
 }
 
-json_t *drover_rest_view_list(DroverRestView *view, const DroverRestFilter *filter, uint64_t before, unsigned limit,
-                              uint64_t *next)
+json_t *drover_rest_view_list(DroverRestView *view, const DroverRestFilter *filter, uint64_t before,
+                              unsigned limit, uint64_t *next)
 {
     json_t *array = json_array();
     *next = 0;
@@ -231,7 +238,8 @@ json_t *drover_rest_view_list(DroverRestView *view, const DroverRestFilter *filt
 }
 
 /* FUNC for all that have not ended, submitted ones too, until it returns true. Called with the lock held. */
-static bool any_open(DroverRestView *view, bool (*func)(const DroverOperation *, gconstpointer), gconstpointer data)
+static bool any_open(DroverRestView *view, bool (*func)(const DroverOperation *, gconstpointer),
+                     gconstpointer data)
 {
     bool found = false;
     for (guint i = view->in_order->len; !found && i-- > 0;) {
@@ -315,12 +323,14 @@ uint64_t drover_rest_view_generation_of(DroverRestView *view, const char *operat
     return generation;
 }
 
-/* ---- metrics ---------------------------------------------------------------------------------------------------- */
+/* ---- metrics
+ * ---------------------------------------------------------------------------------------------------- */
 
 void drover_rest_view_count(DroverRestView *view, DroverRestCountFunc func, void *data)
 {
     static const char *const states[N_STATES] = {"submitted", "accepted", "running", "done", "failed"};
-    g_autoptr(GHashTable) kinds = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free); /* kind -> uint64_t[N_STATES] */
+    g_autoptr(GHashTable) kinds =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free); /* kind -> uint64_t[N_STATES] */
     GHashTableIter iter;
     gpointer key, value;
     g_mutex_lock(&view->lock);

@@ -44,8 +44,8 @@ void drover_snapshot_book_free(DroverSnapshotBook *book)
     g_free(book);
 }
 
-static bool journal_record(DroverSnapshotBook *book, const char *snapshot_id, const DroverSnapshotRecord *record,
-                           GError **error)
+static bool journal_record(DroverSnapshotBook *book, const char *snapshot_id,
+                           const DroverSnapshotRecord *record, GError **error)
 {
     DroverJournalEntry entry = {g_strconcat("snapshot/", snapshot_id, NULL),
                                 record ? drover_snapshot_record_pack(record) : NULL};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which snapshots of CloudStack this agent was told to remember. Durable in the journal before it is known here. Any thread. */
+/* Which snapshots of CloudStack this agent was told to remember. Durable in the journal before it is known
+ * here. Any thread. */
 #ifndef DROVER_VOLUME_AGENT_SNAPSHOT_BOOK_H
 #define DROVER_VOLUME_AGENT_SNAPSHOT_BOOK_H
 

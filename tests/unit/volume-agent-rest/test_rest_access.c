@@ -12,7 +12,8 @@
 #include "volume-agent/rest/access.h"
 #include "volume-agent/rest/rate.h"
 
-/* ---- tokens ----------------------------------------------------------------------------------------------------- */
+/* ---- tokens
+ * ----------------------------------------------------------------------------------------------------- */
 
 static char *line(const char *name, const char *role, const char *salt, const char *token)
 {
@@ -21,7 +22,8 @@ static char *line(const char *name, const char *role, const char *salt, const ch
     return g_strdup_printf("%s %s sha256:%s%s%s\n", name, role, salt, *salt ? ":" : "", hex);
 }
 
-static void expect(const DroverRestTokens *tokens, const char *presented, const char *name, DroverRestRole role)
+static void expect(const DroverRestTokens *tokens, const char *presented, const char *name,
+                   DroverRestRole role)
 {
     g_autofree char *found = NULL;
     DroverRestRole has = DROVER_REST_PUBLIC;
@@ -63,7 +65,12 @@ static void test_token_files_that_are_wrong(void **state)
     g_autofree char *good = line("a", "read", "", "x");
     g_autofree char *again = g_strconcat(good, good, NULL);
     const char *const texts[] = {
-        "", "# nothing\n", "a read\n", "a read secret\n", "a read sha256:abc\n", again,
+        "",
+        "# nothing\n",
+        "a read\n",
+        "a read secret\n",
+        "a read sha256:abc\n",
+        again,
         "a read sha256:zz3bf2c8d1e0a4f5b6c7d8e9fa0b1c2d3e4f5061728394a5b6c7d8e9f0a1b2c3\n",
         "a read md5:0b3bf2c8d1e0a4f5b6c7d8e9fa0b1c2d3e4f5061728394a5b6c7d8e9f0a1b2c3\n",
         "a write sha256:0b3bf2c8d1e0a4f5b6c7d8e9fa0b1c2d3e4f5061728394a5b6c7d8e9f0a1b2c3\n",
@@ -144,7 +151,8 @@ static void test_keyring(void **state)
     g_rmdir(dir);
 }
 
-/* ---- rate ------------------------------------------------------------------------------------------------------- */
+/* ---- rate
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void test_rate(void **state)
 {
@@ -159,7 +167,8 @@ static void test_rate(void **state)
     assert_false(drover_rest_rate_take(limit, "a", 1499, &retry_s));
     assert_true(drover_rest_rate_take(limit, "a", 1500, &retry_s));
     assert_false(drover_rest_rate_take(limit, "a", 1500, &retry_s));
-    assert_false(drover_rest_rate_take(limit, "a", 1400, &retry_s)); /* a clock that went back fills nothing */
+    assert_false(
+        drover_rest_rate_take(limit, "a", 1400, &retry_s)); /* a clock that went back fills nothing */
     for (int i = 0; i < 5; i++) /* never more than the burst, however long the pause */
         assert_true(drover_rest_rate_take(limit, "a", 1000000, &retry_s));
     assert_false(drover_rest_rate_take(limit, "a", 1000000, &retry_s));
@@ -207,10 +216,10 @@ static void test_rate_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tokens),        cmocka_unit_test(test_token_files_that_are_wrong),
-        cmocka_unit_test(test_roles),         cmocka_unit_test(test_bearer),
-        cmocka_unit_test(test_keyring),       cmocka_unit_test(test_rate),
-        cmocka_unit_test(test_rate_over_time), cmocka_unit_test(test_rate_slow_and_off),
+        cmocka_unit_test(test_tokens),          cmocka_unit_test(test_token_files_that_are_wrong),
+        cmocka_unit_test(test_roles),           cmocka_unit_test(test_bearer),
+        cmocka_unit_test(test_keyring),         cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_rate_over_time),  cmocka_unit_test(test_rate_slow_and_off),
         cmocka_unit_test(test_rate_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

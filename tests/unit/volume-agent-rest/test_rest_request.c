@@ -15,7 +15,8 @@
 #define UUID "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
 #define OTHER "11111111-2222-3333-4444-555555555555"
 
-/* ---- bodies ------------------------------------------------------------------------------------------------------ */
+/* ---- bodies
+ * ------------------------------------------------------------------------------------------------------ */
 
 static const DroverRestField table[] = {
     {"name", DROVER_FIELD_TEXT, .required = true, .limit = 5},
@@ -42,7 +43,8 @@ static void test_bodies(void **state)
 {
     (void)state;
     g_auto(DroverRestProblem) problem = {0};
-    const char *all = "{\"name\": \"\xc3\xa4\xc3\xb6\xc3\xbc\xc3\x9f!\", \"id\": \"" UUID "\", \"job\": \"j-1\", \"n\": 10, \"yes\": true}";
+    const char *all = "{\"name\": \"\xc3\xa4\xc3\xb6\xc3\xbc\xc3\x9f!\", \"id\": \"" UUID
+                      "\", \"job\": \"j-1\", \"n\": 10, \"yes\": true}";
     json_t *body = drover_rest_parse_body(all, strlen(all), table, &problem);
     assert_non_null(body);
     assert_string_equal(drover_rest_text(body, "job"), "j-1");
@@ -79,11 +81,13 @@ static void test_bodies(void **state)
     expect_refused("{\"n\": 99999999999999999999}", NULL);
 }
 
-/* A valid body with bytes changed, cut and put in: refused with 400, or valid after all; never anything else. */
+/* A valid body with bytes changed, cut and put in: refused with 400, or valid after all; never anything else.
+ */
 static void test_arbitrary_bodies(void **state)
 {
     (void)state;
-    static const char good[] = "{\"name\": \"abc\", \"id\": \"" UUID "\", \"job\": \"j\", \"n\": 5, \"yes\": false}";
+    static const char good[] =
+        "{\"name\": \"abc\", \"id\": \"" UUID "\", \"job\": \"j\", \"n\": 5, \"yes\": false}";
     GRand *random = g_rand_new_with_seed(7);
     unsigned accepted = 0;
     for (int i = 0; i < 50000; i++) {
@@ -121,19 +125,27 @@ static void test_deep_bodies_end(void **state)
     assert_int_equal(problem.status, 400);
 }
 
-/* ---- operations -------------------------------------------------------------------------------------------------- */
+/* ---- operations
+ * -------------------------------------------------------------------------------------------------- */
 
 /* A request on ROUTE becomes an operation, to be freed; NULL when it is refused. */
-static Drover__V1__VolumeOperation *draft(DroverRestRouteId route, const char *parameter, const char *text, const char *volume_id,
-                                          const char *vm_id)
+static Drover__V1__VolumeOperation *draft(DroverRestRouteId route, const char *parameter, const char *text,
+                                          const char *volume_id, const char *vm_id)
 {
     g_auto(DroverRestProblem) problem = {0};
     json_t *body = drover_rest_parse_body(text, strlen(text), drover_rest_fields_of(route), &problem);
     if (!body)
         fail_msg("%s", problem.message);
-    const DroverRestRequest request = {.route = &drover_rest_routes[route], .parameter = parameter, .operation_id = "op-1",
-                                       .agent = "appliance", .caller = "ops", .now_ms = 1234, .body = body, .volume_id = volume_id,
-                                       .vm_id = vm_id, .next_generation = 7};
+    const DroverRestRequest request = {.route = &drover_rest_routes[route],
+                                       .parameter = parameter,
+                                       .operation_id = "op-1",
+                                       .agent = "appliance",
+                                       .caller = "ops",
+                                       .now_ms = 1234,
+                                       .body = body,
+                                       .volume_id = volume_id,
+                                       .vm_id = vm_id,
+                                       .next_generation = 7};
     Drover__V1__VolumeOperation *operation = drover_rest_operation_of(&request, &problem);
     json_decref(body);
     assert_int_equal(problem.status, operation ? 0 : 400);
@@ -155,11 +167,14 @@ static void test_every_changing_route_becomes_an_operation(void **state)
     } rows[] = {
         {DROVER_ROUTE_DELETE_VOLUME, UUID, "", "", "delete-volume", UUID, ""},
         {DROVER_ROUTE_ATTACH_VOLUME, UUID, "{}", "", "attach-volume", UUID, ""},
-        {DROVER_ROUTE_ATTACH_VOLUME, UUID, "{\"vm_id\": \"" OTHER "\", \"device_id\": 2}", "", "attach-to-vm", UUID, OTHER},
+        {DROVER_ROUTE_ATTACH_VOLUME, UUID, "{\"vm_id\": \"" OTHER "\", \"device_id\": 2}", "", "attach-to-vm",
+         UUID, OTHER},
         {DROVER_ROUTE_ATTACH_ROOT, UUID, "{\"vm_id\": \"" OTHER "\"}", "", "swap-root", UUID, OTHER},
         {DROVER_ROUTE_DETACH_VOLUME, UUID, "{\"job_id\": \"j\"}", "", "detach-volume", UUID, ""},
-        {DROVER_ROUTE_CLEANUP_TEST_FAILOVER, NULL, "{\"vm_id\": \"" OTHER "\"}", "", "cleanup-test-failover", "", OTHER},
-        {DROVER_ROUTE_TRACK_SNAPSHOT, NULL, "{\"snapshot_id\": \"" OTHER "\", \"volume_id\": \"" UUID "\"}", "", "track-snapshot", UUID, ""},
+        {DROVER_ROUTE_CLEANUP_TEST_FAILOVER, NULL, "{\"vm_id\": \"" OTHER "\"}", "", "cleanup-test-failover",
+         "", OTHER},
+        {DROVER_ROUTE_TRACK_SNAPSHOT, NULL, "{\"snapshot_id\": \"" OTHER "\", \"volume_id\": \"" UUID "\"}",
+         "", "track-snapshot", UUID, ""},
         {DROVER_ROUTE_UPDATE_SNAPSHOT, OTHER, "{\"status\": \"used\"}", "", "update-snapshot", "", ""},
         {DROVER_ROUTE_CLEAR_SNAPSHOT, OTHER, "", "", "clear-snapshots", "", ""},
         {DROVER_ROUTE_CLEAR_SNAPSHOTS, NULL, "", UUID, "clear-snapshots", UUID, ""},
@@ -170,7 +185,8 @@ static void test_every_changing_route_becomes_an_operation(void **state)
     };
     bool seen[DROVER_N_ROUTES] = {[DROVER_ROUTE_CREATE_VOLUME] = true}; /* below */
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        Drover__V1__VolumeOperation *asked = draft(rows[i].route, rows[i].parameter, rows[i].body, rows[i].volume_id, "");
+        Drover__V1__VolumeOperation *asked =
+            draft(rows[i].route, rows[i].parameter, rows[i].body, rows[i].volume_id, "");
         assert_non_null(asked);
         g_autoptr(DroverOperation) operation = drover_operation_new(asked);
         assert_string_equal(drover_operation_kind(operation), rows[i].kind);
@@ -185,7 +201,8 @@ static void test_every_changing_route_becomes_an_operation(void **state)
 static void test_create_names_its_volume(void **state)
 {
     (void)state;
-    const char *body = "{\"name\": \"data\", \"size_bytes\": 5, \"disk_offering\": \"fast\", \"zone\": \"z\", \"job_id\": \"j\", \"disk_id\": \"d\"}";
+    const char *body = "{\"name\": \"data\", \"size_bytes\": 5, \"disk_offering\": \"fast\", \"zone\": "
+                       "\"z\", \"job_id\": \"j\", \"disk_id\": \"d\"}";
     Drover__V1__VolumeOperation *a = draft(DROVER_ROUTE_CREATE_VOLUME, NULL, body, "", "");
     Drover__V1__VolumeOperation *b = draft(DROVER_ROUTE_CREATE_VOLUME, NULL, body, "", "");
     assert_string_equal(a->create_volume->name, "data");
@@ -194,7 +211,8 @@ static void test_create_names_its_volume(void **state)
     assert_string_equal(a->job_id, "j");
     assert_string_equal(a->disk_id, "d");
     assert_true(drover_rest_is_uuid(a->create_volume->custom_id));
-    assert_string_equal(a->create_volume->custom_id, b->create_volume->custom_id); /* asked twice, made once */
+    assert_string_equal(a->create_volume->custom_id,
+                        b->create_volume->custom_id); /* asked twice, made once */
     b->requested_at_ms = 99;
     assert_true(drover_rest_same_operation(a, b));
     b->create_volume->size_bytes = 6;
@@ -206,8 +224,10 @@ static void test_create_names_its_volume(void **state)
 static void test_generation(void **state)
 {
     (void)state;
-    Drover__V1__VolumeOperation *next = draft(DROVER_ROUTE_CREATE_EXPORT, NULL, "{\"volume_id\": \"" UUID "\"}", "", "");
-    Drover__V1__VolumeOperation *given = draft(DROVER_ROUTE_CREATE_EXPORT, NULL, "{\"volume_id\": \"" UUID "\", \"generation\": 3}", "", "");
+    Drover__V1__VolumeOperation *next =
+        draft(DROVER_ROUTE_CREATE_EXPORT, NULL, "{\"volume_id\": \"" UUID "\"}", "", "");
+    Drover__V1__VolumeOperation *given =
+        draft(DROVER_ROUTE_CREATE_EXPORT, NULL, "{\"volume_id\": \"" UUID "\", \"generation\": 3}", "", "");
     assert_int_equal(next->open_export->generation, 7);
     assert_int_equal(given->open_export->generation, 3);
     drover__v1__volume_operation__free_unpacked(next, NULL);
@@ -219,13 +239,15 @@ static void test_what_goes_not_together(void **state)
     (void)state;
     assert_null(draft(DROVER_ROUTE_ATTACH_VOLUME, UUID, "{\"vm_id\": \"" OTHER "\"}", "", ""));
     assert_null(draft(DROVER_ROUTE_ATTACH_VOLUME, UUID, "{\"device_id\": 2}", "", ""));
-    assert_null(draft(DROVER_ROUTE_ATTACH_VOLUME, UUID, "{\"vm_id\": \"" OTHER "\", \"device_id\": 2, \"minimum_size_bytes\": 1}", "", ""));
+    assert_null(draft(DROVER_ROUTE_ATTACH_VOLUME, UUID,
+                      "{\"vm_id\": \"" OTHER "\", \"device_id\": 2, \"minimum_size_bytes\": 1}", "", ""));
     assert_null(draft(DROVER_ROUTE_UPDATE_SNAPSHOT, UUID, "{}", "", ""));
     assert_null(draft(DROVER_ROUTE_CLEAR_SNAPSHOTS, NULL, "", "", ""));
     assert_null(draft(DROVER_ROUTE_CLEAR_SNAPSHOTS, NULL, "", UUID, OTHER));
 }
 
-/* ---- records ----------------------------------------------------------------------------------------------------- */
+/* ---- records
+ * ----------------------------------------------------------------------------------------------------- */
 
 static const char *text(const json_t *json, const char *name)
 {
@@ -235,7 +257,8 @@ static const char *text(const json_t *json, const char *name)
 static void test_records(void **state)
 {
     (void)state;
-    g_autoptr(DroverOperation) operation = drover_operation_new(draft(DROVER_ROUTE_CREATE_EXPORT, NULL, "{\"volume_id\": \"" UUID "\"}", "", ""));
+    g_autoptr(DroverOperation) operation = drover_operation_new(
+        draft(DROVER_ROUTE_CREATE_EXPORT, NULL, "{\"volume_id\": \"" UUID "\"}", "", ""));
     json_t *json = drover_rest_operation_json(operation, true);
     assert_string_equal(text(json, "state"), "submitted");
     assert_true(json_is_null(json_object_get(json, "result")));
@@ -258,7 +281,8 @@ static void test_records(void **state)
     json = drover_rest_operation_json(operation, false);
     assert_string_equal(text(json, "state"), "done");
     assert_string_equal(text(json_object_get(json, "result"), "export_name"), "migration-vol-" UUID);
-    assert_true(json_is_array(json_object_get(json_object_get(json_object_get(json, "result"), "report"), "differences")));
+    assert_true(json_is_array(
+        json_object_get(json_object_get(json_object_get(json, "result"), "report"), "differences")));
     assert_string_equal(text(json_object_get(json, "links"), "self"), "/api/v1/operations/op-1");
     char *dumped = json_dumps(json, 0);
     assert_null(strstr(dumped, "0123456789abcdef"));
@@ -267,7 +291,8 @@ static void test_records(void **state)
 
     operation->state = DROVER__V1__OPERATION_STATE__OPERATION_STATE_FAILED;
     operation->error_class = DROVER_ERROR_PERMANENT;
-    drover_set_text(&operation->error_message, "DRV-X: no migration-vol-" UUID "@3.0123456789abcdef0123456789abcdef here");
+    drover_set_text(&operation->error_message,
+                    "DRV-X: no migration-vol-" UUID "@3.0123456789abcdef0123456789abcdef here");
     json = drover_rest_operation_json(operation, false);
     const json_t *error = json_object_get(json, "error");
     assert_string_equal(text(error, "code"), "DRV-X");
@@ -284,7 +309,8 @@ static void test_links_are_escaped(void **state)
     asked->operation_id = strdup("job/disk/kind/1");
     g_autoptr(DroverOperation) operation = drover_operation_new(asked);
     json_t *json = drover_rest_operation_json(operation, false);
-    assert_string_equal(text(json_object_get(json, "links"), "self"), "/api/v1/operations/job%2Fdisk%2Fkind%2F1");
+    assert_string_equal(text(json_object_get(json, "links"), "self"),
+                        "/api/v1/operations/job%2Fdisk%2Fkind%2F1");
     json_decref(json);
 }
 
@@ -335,8 +361,15 @@ static void test_cursors(void **state)
         assert_true(drover_rest_cursor_read(cursor, &back));
         assert_int_equal(back, sequences[i]);
     }
-    const char *const wrong[] = {"", "o", "o1", "0000000000000001o", "p0000000000000001", "o000000000000000g", "o00000000000000001",
-                                 "o000000000000000A", "o-00000000000001"};
+    const char *const wrong[] = {"",
+                                 "o",
+                                 "o1",
+                                 "0000000000000001o",
+                                 "p0000000000000001",
+                                 "o000000000000000g",
+                                 "o00000000000000001",
+                                 "o000000000000000A",
+                                 "o-00000000000001"};
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
         uint64_t unused = 0;
         assert_false(drover_rest_cursor_read(wrong[i], &unused));

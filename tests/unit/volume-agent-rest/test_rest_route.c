@@ -19,9 +19,11 @@ static void test_decode(void **state)
     static const struct {
         const char *text, *expected;
     } table[] = {
-        {"", ""}, {"abc", "abc"}, {"a%2Fb", "a/b"}, {"a%2fb", "a/b"}, {"%41%5a", "AZ"}, {"%c3%a9", "\xc3\xa9"}, {"%25", "%"},
-        {"a+b", "a+b"}, {"%", NULL}, {"%4", NULL}, {"%4g", NULL}, {"%g4", NULL}, {"a%00b", NULL}, {"%ff", NULL}, {"%c3", NULL},
-        {"\xff", NULL}, {"%%41", NULL},
+        {"", ""},         {"abc", "abc"},         {"a%2Fb", "a/b"}, {"a%2fb", "a/b"},
+        {"%41%5a", "AZ"}, {"%c3%a9", "\xc3\xa9"}, {"%25", "%"},     {"a+b", "a+b"},
+        {"%", NULL},      {"%4", NULL},           {"%4g", NULL},    {"%g4", NULL},
+        {"a%00b", NULL},  {"%ff", NULL},          {"%c3", NULL},    {"\xff", NULL},
+        {"%%41", NULL},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
         g_autofree char *decoded = drover_rest_decode(table[i].text);
@@ -38,8 +40,9 @@ static void test_split_path(void **state)
     static const struct {
         const char *path, *joined; /* by '|' */
     } table[] = {
-        {"/", ""}, {"/a", "a"}, {"/a/b%2Fc", "a|b/c"}, {"", NULL}, {"a", NULL}, {"//", NULL}, {"/a/", NULL}, {"/a//b", NULL},
-        {"/a/../b", NULL}, {"/a/%2e%2e/b", NULL}, {"/.", NULL}, {"/a%", NULL}, {"*", NULL},
+        {"/", ""},    {"/a", "a"},   {"/a/b%2Fc", "a|b/c"}, {"", NULL},        {"a", NULL},
+        {"//", NULL}, {"/a/", NULL}, {"/a//b", NULL},       {"/a/../b", NULL}, {"/a/%2e%2e/b", NULL},
+        {"/.", NULL}, {"/a%", NULL}, {"*", NULL},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
         g_auto(GStrv) segments = drover_rest_split_path(table[i].path);
@@ -87,7 +90,8 @@ static void test_routes(void **state)
     expect("POST", "/api/v1/volumes/" UUID "/attach-root", DROVER_ROUTE_ATTACH_ROOT, UUID);
     expect("GET", "/api/v1/devices/vdb/volume", DROVER_ROUTE_VOLUME_OF_DEVICE, "vdb");
     expect("GET", "/api/v1/devices/%2Fdev%2Fvdb/volume", DROVER_ROUTE_VOLUME_OF_DEVICE, "/dev/vdb");
-    expect("GET", "/api/v1/operations/job-1%2Fdisk0%2Fattach%2F1", DROVER_ROUTE_GET_OPERATION, "job-1/disk0/attach/1");
+    expect("GET", "/api/v1/operations/job-1%2Fdisk0%2Fattach%2F1", DROVER_ROUTE_GET_OPERATION,
+           "job-1/disk0/attach/1");
     expect("POST", "/api/v1/exports/cleanup", DROVER_ROUTE_CLEAN_EXPORTS, NULL);
 }
 
@@ -116,8 +120,10 @@ static void test_refusals(void **state)
 static void test_arbitrary_paths(void **state)
 {
     (void)state;
-    static const char *const pieces[] = {"/api", "/v1", "/volumes", "/", "%2F", "%", "%00", "%2e%2e", "..", UUID, "{volume_id}", "/exports",
-                                         "/cleanup", "\xff", "a", "?", "//", "/operations", "%c3%a9", " ", "/device"};
+    static const char *const pieces[] = {"/api",     "/v1",    "/volumes", "/",  "%2F",         "%",
+                                         "%00",      "%2e%2e", "..",       UUID, "{volume_id}", "/exports",
+                                         "/cleanup", "\xff",   "a",        "?",  "//",          "/operations",
+                                         "%c3%a9",   " ",      "/device"};
     GRand *random = g_rand_new_with_seed(6);
     for (int i = 0; i < 50000; i++) {
         g_autoptr(GString) path = g_string_new(g_rand_boolean(random) ? "/api/v1" : "");
@@ -125,9 +131,11 @@ static void test_arbitrary_paths(void **state)
             g_string_append(path, pieces[g_rand_int_range(random, 0, G_N_ELEMENTS(pieces))]);
         g_autofree char *value = NULL, *allow = NULL;
         g_auto(DroverRestProblem) problem = {0};
-        const DroverRestRoute *route = drover_rest_route(g_rand_boolean(random) ? "GET" : "POST", path->str, &value, &allow, &problem);
+        const DroverRestRoute *route =
+            drover_rest_route(g_rand_boolean(random) ? "GET" : "POST", path->str, &value, &allow, &problem);
         assert_int_equal(route != NULL, problem.status == 0);
-        assert_true(route || (problem.status >= 400 && problem.status < 500 && g_utf8_validate(problem.message, -1, NULL)));
+        assert_true(route || (problem.status >= 400 && problem.status < 500 &&
+                              g_utf8_validate(problem.message, -1, NULL)));
         assert_int_equal(value != NULL, route && strchr(route->path, '{'));
     }
     g_rand_free(random);
@@ -141,7 +149,8 @@ static void test_table(void **state)
         assert_int_equal(route->id, i);
         /* Nobody changes anything without the right to; only two routes are for everybody. */
         assert_true(!route->changes || route->role >= DROVER_REST_OPERATE);
-        assert_int_equal(route->role == DROVER_REST_PUBLIC, i == DROVER_ROUTE_HEALTH || i == DROVER_ROUTE_OPENAPI);
+        assert_int_equal(route->role == DROVER_REST_PUBLIC,
+                         i == DROVER_ROUTE_HEALTH || i == DROVER_ROUTE_OPENAPI);
         assert_int_equal(drover_rest_route_takes(route, "operation_id"), route->changes);
         assert_false(drover_rest_route_takes(route, "token"));
         assert_false(drover_rest_route_takes(route, "kind state"));
@@ -164,7 +173,8 @@ static char *section(const char *text, const char *path)
     assert_non_null(begin);
     begin += strlen(head);
     const char *end = begin;
-    while ((end = strchr(end, '\n')) && strncmp(end, "\n  /", 4) != 0 && strncmp(end, "\ncomponents:", 12) != 0)
+    while ((end = strchr(end, '\n')) && strncmp(end, "\n  /", 4) != 0 &&
+           strncmp(end, "\ncomponents:", 12) != 0)
         end++;
     return g_strndup(begin, (gsize)(end - begin));
 }
@@ -194,9 +204,13 @@ static void test_openapi_says_the_same(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decode),   cmocka_unit_test(test_split_path), cmocka_unit_test(test_routes),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_table), cmocka_unit_test(test_arbitrary_paths),
-            cmocka_unit_test(test_openapi_says_the_same),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_split_path),
+        cmocka_unit_test(test_routes),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_arbitrary_paths),
+        cmocka_unit_test(test_openapi_says_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

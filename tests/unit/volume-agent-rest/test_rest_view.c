@@ -13,7 +13,8 @@
 #define UUID "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
 #define OTHER "11111111-2222-3333-4444-555555555555"
 
-static DroverOperation *attach(const char *id, const char *volume_id, uint64_t sequence, Drover__V1__OperationState state)
+static DroverOperation *attach(const char *id, const char *volume_id, uint64_t sequence,
+                               Drover__V1__OperationState state)
 {
     Drover__V1__AttachVolume body = DROVER__V1__ATTACH_VOLUME__INIT;
     body.volume_id = (char *)volume_id;
@@ -116,12 +117,14 @@ static void test_pages_miss_and_repeat_nothing(void **state)
         json_t *page = drover_rest_view_list(view, &all, before, 7, &before);
         size_t i;
         json_t *record;
-        json_array_foreach(page, i, record) {
+        json_array_foreach(page, i, record)
+        {
             g_autofree char *id = g_strdup_printf("op-%u", expected--);
             assert_string_equal(json_string_value(json_object_get(record, "id")), id);
         }
         json_decref(page);
-        g_autofree char *fresh = g_strdup_printf("op-%u", ++added); /* the list grows at its other end meanwhile */
+        g_autofree char *fresh =
+            g_strdup_printf("op-%u", ++added); /* the list grows at its other end meanwhile */
         journal(view, attach(fresh, UUID, added, ACCEPTED));
     } while (before);
     assert_int_equal(expected, 0);
@@ -185,7 +188,8 @@ static void test_starts_from_the_journal(void **state)
     drover_rest_view_free(view);
 }
 
-/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+/* ---- waiting
+ * ----------------------------------------------------------------------------------------------------- */
 
 static bool stopping;
 static bool is_stopping(void)
@@ -219,7 +223,8 @@ static void test_waiting(void **state)
     drover_rest_view_free(view);
 }
 
-/* ---- metrics ----------------------------------------------------------------------------------------------------- */
+/* ---- metrics
+ * ----------------------------------------------------------------------------------------------------- */
 
 static void count(void *data, const char *kind, const char *in_state, uint64_t n)
 {
@@ -239,7 +244,8 @@ static void test_counts(void **state)
     drover_rest_view_submit(view, waiting->asked);
     g_autoptr(GString) out = g_string_new(NULL);
     drover_rest_view_count(view, count, out);
-    assert_string_equal(out->str, "attach-volume submitted 1\nattach-volume done 2\nattach-volume failed 1\n");
+    assert_string_equal(out->str,
+                        "attach-volume submitted 1\nattach-volume done 2\nattach-volume failed 1\n");
     g_string_truncate(out, 0);
     drover_rest_view_on_end(view, on_end, out);
     journal(view, attach("waiting", UUID, 4, ACCEPTED));
