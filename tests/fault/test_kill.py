@@ -20,8 +20,8 @@ SLOTS = 2        # two workers with one copy slot each
 
 
 @pytest.fixture(scope="module")
-def pb(work):
-    return messages.load(work / "python")
+def pb():
+    return messages
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import confluent_kafka
 from confluent_kafka.admin import AdminClient, NewTopic
 
-import lib_proto as pb
+import messages as pb
 from fleet import clean_environment, free_port
 from lib_leader import children  # noqa: F401
 

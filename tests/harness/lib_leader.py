@@ -13,7 +13,7 @@ from pathlib import Path
 import confluent_kafka
 from confluent_kafka.admin import AdminClient, NewTopic
 
-import lib_proto as pb
+import messages as pb
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("DROVER_BIN") or ROOT / "build/release/bin")

@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays workers and a volume agent against real schedulers on a real broker, and remembers what it was asked to do."""
 
-import atexit
 import ctypes
 import hashlib
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -16,25 +12,14 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition, OFFSET_BEGINNING
 
+from messages import (control as control_pb2, event as event_pb2, fleet as fleet_pb2, job as job_pb2, operation as operation_pb2,
+                      state as state_pb2, task as task_pb2)
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CELL = 32 << 20
 MIB = 1 << 20
 SITE, AGENT = "site-1", "appliance-1"
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-def load_messages():
-    """The generated modules, built once per process from proto/."""
-    out = tempfile.mkdtemp(prefix="drover-scheduler-messages-")
-    atexit.register(shutil.rmtree, out, ignore_errors=True)
-    files = sorted(str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto/drover/v1").glob("*.proto"))
-    subprocess.run(["protoc", f"--python_out={out}", "-I", str(ROOT / "proto"), *files], check=True)
-    sys.path.insert(0, out)
-    from drover.v1 import (control_pb2, event_pb2, fleet_pb2, job_pb2, operation_pb2, state_pb2, task_pb2)
-    return control_pb2, event_pb2, fleet_pb2, job_pb2, operation_pb2, state_pb2, task_pb2
-
-
-control_pb2, event_pb2, fleet_pb2, job_pb2, operation_pb2, state_pb2, task_pb2 = load_messages()
 
 
 def now_ms():

@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drover's messages for Python: made by protoc from proto/ into a directory of the caller's, then imported."""
+"""The messages of drover.v1 for Python, generated from proto/ when first imported:
 
+    from messages import task, event      # modules; task.Task(), event.Event()
+"""
+import atexit
 import importlib
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+_PROTO = Path(__file__).resolve().parents[2] / "proto"
+_out = Path(tempfile.mkdtemp(prefix="drover-proto-"))
+atexit.register(shutil.rmtree, _out, ignore_errors=True)
+subprocess.run(["protoc", f"-I{_PROTO}", f"--python_out={_out}", *map(str, sorted(_PROTO.glob("drover/v1/*.proto")))],
+               check=True)
+sys.path.insert(0, str(_out))
 
-
-def load(directory):
-    """A namespace with the modules common, control, event, fleet, job, operation, state, task."""
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    protos = sorted((ROOT / "proto/drover/v1").glob("*.proto"))
-    subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={directory}", *map(str, protos)], check=True)
-    if str(directory) not in sys.path:
-        sys.path.insert(0, str(directory))
-    return SimpleNamespace(**{p.stem: importlib.import_module(f"drover.v1.{p.stem}_pb2") for p in protos})
+common = importlib.import_module("drover.v1.common_pb2")
+control = importlib.import_module("drover.v1.control_pb2")
+event = importlib.import_module("drover.v1.event_pb2")
+fleet = importlib.import_module("drover.v1.fleet_pb2")
+job = importlib.import_module("drover.v1.job_pb2")
+operation = importlib.import_module("drover.v1.operation_pb2")
+state = importlib.import_module("drover.v1.state_pb2")
+task = importlib.import_module("drover.v1.task_pb2")

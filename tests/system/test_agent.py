@@ -11,7 +11,7 @@ import nbd
 import pytest
 
 import lib_digest
-import lib_proto as pb
+import messages as pb
 from lib_agent import AGENT, GIB, AgentLeader, Double, children, state_name
 
 MIB = 1 << 20

@@ -16,7 +16,7 @@ import redis
 
 import fleet as fleet_module
 import messages
-from messages import ROOT  # noqa: F401
+from fleet import ROOT  # noqa: F401
 
 MIB = 1 << 20
 CELL = 32 * MIB
@@ -38,8 +38,8 @@ class AggregatorOnly(fleet_module.Fleet):
 
 
 @pytest.fixture(scope="session")
-def pb(work):
-    return messages.load(work / "python")
+def pb():
+    return messages
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from observe import (CELL, MIB, Checkpoints, Sampler, cloud, convert, exports, j
 
 
 @pytest.fixture(scope="module")
-def pb(work):
-    return messages.load(work / "python")
+def pb():
+    return messages
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import time
 import pytest
 
 import lib_digest
-import lib_proto as pb
+import messages as pb
 from lib_leader import CELL, ROOT, TOKEN, Leader, Worker, cmdline, now_ms
 
 MIB = 1 << 20
