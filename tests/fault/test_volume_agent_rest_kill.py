@@ -2,10 +2,12 @@
 """The volume agent is killed while it does what REST clients asked for; the next one ends it, and repeats nothing."""
 
 import random
+import signal
 import time
 
 import pytest
 
+import fleet as fleet_module
 from lib_agent import AGENT, GIB, AgentLeader, Double
 from lib_rest import serve
 
@@ -60,3 +62,43 @@ def test_cleanup_of_a_test_failover_outlives_kills(bench, seed):
     assert not [e for e in cloud.state()["events"] if e["kind"].startswith("open-at")]
     assert rest.post("/cleanup/test-failover", {"vm_id": vm}, operation_id="clean").json["state"] == "done"
     assert agent.stop() == 0
+
+
+@pytest.fixture
+def broker(work):
+    """A broker of its own, which may be paused; (address, its process)."""
+    own = fleet_module.Fleet(work / "rest-broker")
+    for name in ("log", "tmp"):
+        (work / "rest-broker" / name).mkdir(parents=True)
+    try:
+        own._start_kafka()
+        yield own.kafka, own.processes["kafka"]
+    finally:
+        own.processes["kafka"].kill(signal.SIGCONT)
+        own.stop()
+
+
+def test_a_log_that_does_not_answer_takes_nothing_for_sure(broker, tmp_path):
+    """503 with the operation's id; asked again with it, the request is one operation, whether the first one had arrived or not."""
+    address, process = broker
+    with Double(tmp_path / "cloud", appliance=AGENT, speed=4) as cloud:
+        leader = AgentLeader(address, cloud, tmp_path / "agent")
+        try:
+            agent, rest = serve(leader, tmp_path)
+            body = {"name": "unsure", "size_bytes": GIB}
+            process.kill(signal.SIGSTOP)
+            answer = rest.post("/volumes", body, operation_id="unsure")
+            assert answer.status == 503 and answer.json["code"] == "DRV-REST-LOG", answer
+            assert answer.json["details"]["operation_id"] == "unsure" and answer.headers["Retry-After"]
+            assert rest.get("/health", token=None).status == 200  # all that needs no log is answered
+            process.kill(signal.SIGCONT)
+            deadline = time.monotonic() + 60
+            while (answer := rest.post("/volumes", body, operation_id="unsure", wait="30s")).status == 503:
+                assert time.monotonic() < deadline, answer
+            assert answer.json["state"] == "done", answer
+            assert len(leader.changes("createVolume")) == 1
+            assert rest.get("/operations").json["operations"][0]["id"] == "unsure"
+            assert agent.stop() == 0
+        finally:
+            process.kill(signal.SIGCONT)
+            leader.close()
