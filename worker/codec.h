@@ -47,6 +47,9 @@ typedef struct {
     const uint64_t *bucket_allocated_bytes;
     size_t n_buckets;
     bool frozen;
+    bool areas_known;
+    const GArray *areas; /* DroverRange, merged; NULL unless areas_known */
+    const char *areas_unknown_because; /* "" unless asked for and not known */
 } DroverInspected;
 GBytes *drover_codec_inspected(const DroverReporterName *name, const DroverTask *task,
                                const DroverInspected *inspected);

@@ -98,6 +98,11 @@ static bool take_copy(const Drover__V1__CopyTask *from, DroverTask *to, GError *
     case DROVER__V1__SYNC_TYPE__SYNC_TYPE_FULL:
     case DROVER__V1__SYNC_TYPE__SYNC_TYPE_INCREMENTAL:
         break;
+    case DROVER__V1__SYNC_TYPE__SYNC_TYPE_DEEP_VERIFY:
+        if (from->digest == DROVER__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_NONE)
+            return invalid(error, "a comparison needs a digest");
+        to->compare = true;
+        break;
     default:
         return invalid(error, "this worker does not know the kind of round");
     }
@@ -137,12 +142,30 @@ static DroverTask *take_header(const Drover__V1__Task *from)
     return to;
 }
 
+/* A bitmap may be named by the round: "drover-{round}" holds what changed up to the freezing for that round. */
+static void name_bitmap(DroverTask *task)
+{
+    if (task->source.dirty_bitmap == NULL || strstr(task->source.dirty_bitmap, "{round}") == NULL)
+        return;
+    g_autofree char *round = g_strdup_printf("%u", task->round);
+    g_auto(GStrv) parts = g_strsplit(task->source.dirty_bitmap, "{round}", -1);
+    g_free(task->source.dirty_bitmap);
+    task->source.dirty_bitmap = g_strjoinv(round, parts);
+}
+
+static bool take_inspect(const Drover__V1__InspectTask *from, DroverTask *to, GError **error)
+{
+    to->kind = DROVER_TASK_INSPECT;
+    to->changed_areas = from->changed_areas;
+    to->since_change_id = from->changed_areas ? g_strdup(from->since_change_id) : NULL;
+    return take_source(from->source, &to->source, error);
+}
+
 static bool take_body(const Drover__V1__Task *from, DroverTask *to, GError **error)
 {
     switch (from->body_case) {
     case DROVER__V1__TASK__BODY_INSPECT:
-        to->kind = DROVER_TASK_INSPECT;
-        return take_source(from->inspect->source, &to->source, error);
+        return take_inspect(from->inspect, to, error);
     case DROVER__V1__TASK__BODY_COPY:
         return take_copy(from->copy, to, error);
     default:
@@ -166,6 +189,8 @@ DroverTask *drover_codec_task(const uint8_t *data, size_t len, DroverTask **head
             if (header != NULL)
                 *header = take_header(message);
             g_clear_pointer(&task, drover_task_free);
+        } else {
+            name_bitmap(task);
         }
     }
     drover__v1__task__free_unpacked(message, NULL);

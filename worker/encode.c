@@ -103,6 +103,20 @@ GBytes *drover_codec_finished(const DroverReporterName *name, const DroverTask *
     return pack(&event.base);
 }
 
+/* As pairs of gap and length: tens of thousands of areas fit into one message. */
+static uint64_t *area_deltas(const GArray *areas, size_t *n)
+{
+    uint64_t *deltas = g_new(uint64_t, 2 * (size_t)areas->len + 1), end = 0;
+    *n = 0;
+    for (guint i = 0; i < areas->len; i++) {
+        const DroverRange *area = &g_array_index(areas, DroverRange, i);
+        deltas[(*n)++] = area->offset - end;
+        deltas[(*n)++] = area->length;
+        end = area->offset + area->length;
+    }
+    return deltas;
+}
+
 GBytes *drover_codec_inspected(const DroverReporterName *name, const DroverTask *task,
                                const DroverInspected *inspected)
 {
@@ -124,6 +138,12 @@ GBytes *drover_codec_inspected(const DroverReporterName *name, const DroverTask 
     body.n_bucket_allocated_bytes = inspected->n_buckets;
     body.bucket_allocated_bytes = (uint64_t *)inspected->bucket_allocated_bytes;
     body.frozen = inspected->frozen;
+    body.areas_known = inspected->areas_known;
+    g_autofree uint64_t *deltas = NULL;
+    if (inspected->areas_known)
+        body.area_deltas = deltas = area_deltas(inspected->areas, &body.n_area_deltas);
+    if (inspected->areas_unknown_because != NULL)
+        body.areas_unknown_because = (char *)inspected->areas_unknown_because;
     event.body_case = DROVER__V1__EVENT__BODY_INSPECTED;
     event.inspected = &body;
     return pack(&event.base);

@@ -9,6 +9,8 @@
 #include "worker/worker.h"
 
 void drover_handle_inspect(DroverWorker *worker, DroverRunning *running);
+/* Hashes the source and reports its cells; nothing is written. */
+void drover_handle_compare(DroverWorker *worker, DroverRunning *running);
 void drover_handle_copy(DroverWorker *worker, DroverRunning *running);
 
 /* ---- for handlers ---- */

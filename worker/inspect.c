@@ -3,9 +3,11 @@
 #include <inttypes.h>
 
 #include "lib/base/error.h"
+#include "lib/base/ids.h"
 #include "lib/base/log.h"
 #include "worker/copy/copy.h"
 #include "worker/handlers.h"
+#include "worker/source/areas.h"
 
 #define MAX_BUCKETS 4096u
 
@@ -32,8 +34,32 @@ static bool scan_source(const DroverSource *source, GCancellable *cancel, Drover
     return drover_copy_scan(&endpoint, 0, cancel, scan, error);
 }
 
+/* What a later round asks for. True with AREAS NULL when the source cannot tell and *WHY says so. */
+static bool find_areas(const DroverTask *task, DroverSource *source, GArray **areas, char **why, GError **error)
+{
+    if (!task->changed_areas)
+        return true;
+    g_autoptr(GError) failure = NULL;
+    g_autoptr(GArray) found = g_array_new(false, false, sizeof(DroverRange));
+    if (drover_source_changed_areas(source, task->since_change_id, found, &failure)) {
+        unsigned joined = drover_areas_limit(found, DROVER_AREAS_MAX);
+        if (joined > 0)
+            drover_warning("source.areas-joined", "Too many changed areas for one message: the nearest were joined",
+                           F_S("job_id", task->job_id), F_S("disk_id", task->disk_id), F_U("joined", joined));
+        *areas = g_steal_pointer(&found);
+        return true;
+    }
+    if (drover_error_class(failure) != DROVER_ERROR_PERMANENT) {
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+    }
+    g_autofree char *redacted = drover_redact(failure->message);
+    *why = g_utf8_make_valid(redacted, -1);
+    return true;
+}
+
 static void publish_result(DroverWorker *worker, DroverRunning *running, const DroverSource *source,
-                           const DroverCopyScan *scan)
+                           const DroverCopyScan *scan, const GArray *areas, const char *why)
 {
     const DroverTask *task = drover_running_task(running);
     DroverInspected inspected = {
@@ -46,6 +72,9 @@ static void publish_result(DroverWorker *worker, DroverRunning *running, const D
         .bucket_allocated_bytes = scan->bucket_allocated_bytes,
         .n_buckets = scan->n_buckets,
         .frozen = source->frozen,
+        .areas_known = areas != NULL,
+        .areas = areas,
+        .areas_unknown_because = why,
     };
     drover_info("source.inspected", "The source is whole", F_S("job_id", task->job_id), F_S("disk_id", task->disk_id),
                 F_S("format", source->format), F_U("capacity_bytes", source->capacity_bytes),
@@ -61,11 +90,13 @@ void drover_handle_inspect(DroverWorker *worker, DroverRunning *running)
     g_autoptr(GError) error = NULL;
     g_autoptr(DroverSource) source = drover_source_open(&task->source, &context, &error);
     DroverCopyScan scan = {0};
+    g_autoptr(GArray) areas = NULL;
+    g_autofree char *why = NULL;
     /* Asked again at the end: what was looked at all the time must still be what was opened. */
     if (source != NULL && drover_source_inspect(source, &error) && drover_source_serve(source, &error) &&
-        scan_source(source, context.cancel, &scan, &error) &&
+        scan_source(source, context.cancel, &scan, &error) && find_areas(task, source, &areas, &why, &error) &&
         drover_source_verify(source, &source->identity, &error))
-        publish_result(worker, running, source, &scan);
+        publish_result(worker, running, source, &scan, areas, why);
     else
         drover_handler_unfinished(worker, running, error, NULL);
     drover_copy_scan_clear(&scan);

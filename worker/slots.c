@@ -12,7 +12,10 @@ static void execute(gpointer data, gpointer user_data)
 {
     DroverRunning *running = data;
     DroverWorker *worker = user_data;
-    if (drover_running_task(running)->kind == DROVER_TASK_COPY)
+    const DroverTask *task = drover_running_task(running);
+    if (task->kind == DROVER_TASK_COPY && task->compare)
+        drover_handle_compare(worker, running);
+    else if (task->kind == DROVER_TASK_COPY)
         drover_handle_copy(worker, running);
     else
         drover_handle_inspect(worker, running);

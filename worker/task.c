@@ -13,6 +13,7 @@ void drover_task_free(DroverTask *task)
     drover_source_spec_clear(&task->source);
     drover_source_identity_clear(&task->identity);
     g_free(task->areas);
+    g_free(task->since_change_id);
     g_free(task->done_cells);
     g_free(task->target.volume_id);
     g_free(task->target.host);

@@ -43,6 +43,10 @@ typedef struct {
     int32_t partition; /* where it came from */
     DroverSourceSpec source;
 
+    /* inspect tasks only */
+    bool changed_areas;    /* asked for what differs from since_change_id */
+    char *since_change_id; /* NULL unless changed_areas */
+
     /* copy tasks only */
     DroverSourceIdentity identity; /* kind "": none was given */
     uint64_t capacity_bytes;
@@ -57,6 +61,7 @@ typedef struct {
     uint64_t rate_bytes_per_second; /* 0: unlimited */
     bool target_is_zero;
     bool repair;
+    bool compare; /* only hash the source: the agent finds what differs at the target */
     uint64_t memory_bytes; /* 0: the worker's default */
 } DroverTask;
 void drover_task_free(DroverTask *task);

@@ -103,7 +103,11 @@ bool drover_source_serve(DroverSource *source, GError **error);
 bool drover_source_verify(DroverSource *source, const DroverSourceIdentity *wanted, GError **error);
 /* Same thread as serve. Fails with DRV-SOURCE-CHILD when the endpoint is gone for good. Does not block. */
 bool drover_source_alive(DroverSource *source, GError **error);
-/* Fails with DRV-SOURCE-NO-CHANGE-TRACKING where the kind has none. */
+/*
+ * Appends to RANGES (DroverRange, sorted and merged) all that differs from the state that CHANGE_ID names; after serve.
+ * DRV-SOURCE-NO-CHANGE-TRACKING: this source has no record of changes; DRV-SOURCE-CHANGE-ID: it has, but does not know
+ * CHANGE_ID (any more). Both mean that only a comparison of digests can tell; RANGES is undefined then. Blocks.
+ */
 bool drover_source_changed_areas(DroverSource *source, const char *change_id, GArray *ranges, GError **error);
 /* Ends the endpoint and its child, releases locks. NULL is allowed. */
 void drover_source_close(DroverSource *source);
