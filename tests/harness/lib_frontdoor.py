@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fleet import ROOT, clean_environment, free_port, wait_for
+from fleet import PR_SET_PDEATHSIG, ROOT, clean_environment, free_port, libc, wait_for
 
 BIN = Path(os.environ.get("DROVER_BIN") or ROOT / "build/release/bin")
 NBD_NAME = "nbd.appliance-1.example"
@@ -91,15 +91,19 @@ class Frontdoor:
         self.child = None
         self.start()
 
-    def start(self):
-        self.child = subprocess.Popen(["/usr/sbin/haproxy", "-W", "-f", self.cfg], stdin=subprocess.DEVNULL,
-                                      stdout=self.log, stderr=self.log, start_new_session=True)
-        self._wait()
+    def _loadings(self):
+        return (self.dir / "haproxy.log").read_text().count("Loading success")
 
-    def _wait(self):
+    def start(self):
+        before = self._loadings()
+        self.child = subprocess.Popen(["/usr/sbin/haproxy", "-W", "-f", self.cfg], stdin=subprocess.DEVNULL,
+                                      stdout=self.log, stderr=self.log, start_new_session=True,
+                                      preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+
         def up():
             assert self.child.poll() is None, (self.dir / "haproxy.log").read_text()
-            return self.ask("show info").find("Uptime_sec") >= 0
+            # The worker may answer before its master listens to signals.
+            return self._loadings() > before and "Uptime_sec" in self.ask("show info")
         wait_for(up, 20, "HAProxy")
 
     def ask(self, command):
@@ -125,9 +129,10 @@ class Frontdoor:
 
     def reload(self):
         """A new worker process takes over; the old one keeps its connections."""
-        before = self.workers()
+        workers, loadings = self.workers(), self._loadings()
         self.child.send_signal(signal.SIGUSR2)
-        wait_for(lambda: self.workers() - before and self.ask("show info"), 20, "The new worker of HAProxy")
+        wait_for(lambda: self._loadings() > loadings and self.workers() - workers and self.ask("show info"), 20,
+                 "The new worker of HAProxy")
 
     def rotate(self):
         return drover("frontdoor", "rotate", f"--config={self.conf}")

@@ -283,6 +283,23 @@ def connect(pump, export):
     return h
 
 
+def test_an_idle_connection_stays(door, pki, server, make_pump, tmp_path):
+    """The minute that a connection has until it leads somewhere is no limit for one that does."""
+    text = door.cfg.read_text()
+    assert "timeout client 1m" in text and "timeout server 1m" in text
+    door.cfg.write_text(text.replace("timeout client 1m", "timeout client 1s").replace("timeout server 1m", "timeout server 1s"))
+    door.reload()
+    (tmp_path / "disk.raw").write_bytes(bytes(MIB))
+    assert server.open("v1", 1, TOKEN, tmp_path / "disk.raw") == "ok"
+    h = connect(make_pump(door, pki.dir / "w1.pem"), name("v1", 1))
+    # One that does not show a certificate meanwhile is thrown out: the time has passed.
+    with socket.create_connection(("127.0.0.1", door.port), timeout=30) as silent:
+        assert silent.recv(1) == b""
+    time.sleep(1.5)
+    h.pwrite(b"still here" + bytes(502), 0)
+    h.flush()
+
+
 def test_certificates_are_renewed_under_open_connections(make_door, server, make_pump, tmp_path):
     pki = Pki(tmp_path / "pki")
     pki.issue("frontdoor", "frontdoor", dns=NBD_NAME)
