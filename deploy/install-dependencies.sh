@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what Drover needs on Debian 12, by group; without a group: build run test.
 #
-#   install-dependencies.sh [build] [run] [test] [boot]
+#   install-dependencies.sh [build] [run] [test] [boot] [bench]
 #
 #   build  compiler and libraries       run   broker, Redis, NBD tools, the guest image
 #   test   pytest and its libraries     boot  QEMU, to boot a migrated disk
+#   bench  OpenSSH, for tests/bench (Debian's package has its sshd start with the machine)
 #
 # Returns at once when all is there. Needs root or sudo otherwise. No service is started or enabled by it.
 set -euo pipefail
@@ -18,6 +19,7 @@ run=(perl-base procps ca-certificates openjdk-17-jre-headless maven redis-server
 test=(python3 python3-pytest python3-pytest-xdist python3-redis python3-confluent-kafka python3-protobuf python3-yaml
   libnbd-bin python3-libnbd python3-cryptography python3-venv protobuf-compiler haproxy openssl)
 boot=(qemu-system-x86)
+bench=(libnbd-bin qemu-utils haproxy openssl openssh-client openssh-server)
 
 groups=("$@")
 [ ${#groups[@]} -gt 0 ] || groups=(build run test)
@@ -28,8 +30,9 @@ for group in "${groups[@]}"; do
     run) wanted+=("${run[@]}") ;;
     test) wanted+=("${test[@]}") ;;
     boot) wanted+=("${boot[@]}") ;;
-    -h | --help) sed -n '3,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-    *) echo "install-dependencies.sh: no group '$group' (build, run, test, boot)" >&2; exit 2 ;;
+    bench) wanted+=("${bench[@]}") ;;
+    -h | --help) sed -n '3,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) echo "install-dependencies.sh: no group '$group' (build, run, test, boot, bench)" >&2; exit 2 ;;
   esac
 done
 
