@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -10,6 +11,7 @@ import time
 import urllib.parse
 
 from fleet import free_port
+from lib_agent import AGENT, GIB, AgentLeader, Double
 
 TOKENS = {"reader": ("read", "test-token-of-the-reader"), "operator": ("operate", "test-token-of-the-operator"),
           "chief": ("admin", "test-token-of-the-chief")}
@@ -158,3 +160,36 @@ class Pki:
         fresh[0].replace(key)
         fresh[1].replace(certificate)
         return certificate, key
+
+
+class Bench:
+    """One agent with a REST API, and the world that it works in."""
+
+    def __init__(self, kafka, directory, **options):
+        self.dir = directory
+        self.cloud = Double(directory / "cloud", appliance=AGENT, speed=8)
+        self.leader = AgentLeader(kafka, self.cloud, directory / "agent")
+        self.site = self.leader.site
+        self.agent, self.rest = serve(self.leader, directory, **options)
+
+    def close(self):
+        self.leader.close()
+        self.cloud.__exit__()
+
+    def volume(self, attach=False, size=GIB):
+        volume = self.rest.done("POST", "/volumes", {"name": "data", "size_bytes": size})["result"]["volume_id"]
+        if attach:
+            self.rest.done("POST", f"/volumes/{volume}/attach")
+        return volume
+
+
+def problem(answer, status, code=None, field=None):
+    """The one error object."""
+    assert answer.status == status, answer
+    assert answer.headers["Content-Type"] == "application/json"
+    about = answer.json
+    assert set(about) == {"code", "message", "request_id", "details"} and about["message"], about
+    assert re.fullmatch("DRV-[A-Z0-9-]+", about["code"]) and code in (None, about["code"]), about
+    assert about["request_id"] == answer.headers["X-Request-Id"]
+    assert field in (None, about["details"].get("field")), about
+    return about

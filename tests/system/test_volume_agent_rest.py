@@ -20,35 +20,14 @@ import pytest
 import yaml
 
 from fleet import free_port
-from lib_agent import AGENT, GIB, AgentLeader, Double
-from lib_rest import TOKENS, Pki, Rest, client_context, raw, serve, write_tokens
+from lib_agent import AGENT, GIB
+from lib_rest import TOKENS, Bench, Pki, Rest, client_context, problem, raw, serve, write_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = yaml.safe_load((ROOT / "volume-agent/rest/openapi.yaml").read_text())
 ROUTES = [(method.upper(), path.removeprefix("/api/v1"), about) for path, methods in SPEC["paths"].items()
           for method, about in methods.items()]
 ROLES = ["public", "read", "operate", "admin"]
-
-
-class Bench:
-    """One agent with a REST API, for all tests that do not need one of their own."""
-
-    def __init__(self, kafka, directory, **options):
-        self.dir = directory
-        self.cloud = Double(directory / "cloud", appliance=AGENT, speed=8)
-        self.leader = AgentLeader(kafka, self.cloud, directory / "agent")
-        self.site = self.leader.site
-        self.agent, self.rest = serve(self.leader, directory, **options)
-
-    def close(self):
-        self.leader.close()
-        self.cloud.__exit__()
-
-    def volume(self, attach=False, size=GIB):
-        volume = self.rest.done("POST", "/volumes", {"name": "data", "size_bytes": size})["result"]["volume_id"]
-        if attach:
-            self.rest.done("POST", f"/volumes/{volume}/attach")
-        return volume
 
 
 @pytest.fixture(scope="module")
@@ -64,25 +43,14 @@ def own(kafka, tmp_path):
     made = []
 
     def make(**options):
-        made.append(Bench(kafka, tmp_path / f"own-{len(made)}", **options))
+        directory = tmp_path / f"own-{len(made)}"
+        directory.mkdir()
+        made.append(Bench(kafka, directory, **options))
         return made[-1]
 
-    (tmp_path / "own-0").mkdir()
     yield make
     for bench in made:
         bench.close()
-
-
-def problem(answer, status, code=None, field=None):
-    """The one error object."""
-    assert answer.status == status, answer
-    assert answer.headers["Content-Type"] == "application/json"
-    about = answer.json
-    assert set(about) == {"code", "message", "request_id", "details"} and about["message"], about
-    assert re.fullmatch("DRV-[A-Z0-9-]+", about["code"]) and code in (None, about["code"]), about
-    assert about["request_id"] == answer.headers["X-Request-Id"]
-    assert field in (None, about["details"].get("field")), about
-    return about
 
 
 # ---- who may ---------------------------------------------------------------------------------------------------------
@@ -645,55 +613,4 @@ def test_tls_with_client_certificates_and_renewal(own, tmp_path):
     assert bench.rest.get("/operations").status == 200
     waiting.join(60)
     assert answers and answers[0].json["state"] == "done", answers
-    assert bench.agent.stop() == 0
-
-
-def test_those_who_wait_leave_room_for_others(own):
-    bench = own(rest_connections=8)
-    bench.cloud.fault("createVolume", "job-delay", count=1, seconds=6)
-    bench.rest.post("/volumes", {"name": "x", "size_bytes": GIB}, operation_id="long")
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: bench.rest.get("/operations/long", wait="60s").json["state"], range(6)))
-    assert answers.count("done") == 4 and set(answers) <= {"done", "running", "accepted"}, answers
-
-
-def test_slow_and_many_clients_lock_nobody_out(own):
-    bench = own(rest_connections=8, rest_timeout="1s")
-    head = f"POST /api/v1/volumes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bench.rest.token}\r\n"
-    openings = [b"", b"GET /api", head.encode(), f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode()]
-    crowd = [socket.create_connection(("127.0.0.1", bench.rest.port)) for _ in range(40)]
-    for number, s in enumerate(crowd):
-        try:
-            s.sendall(openings[number % len(openings)])
-        except OSError:
-            pass  # one too many from one address
-
-    # Another address finds room at once, and all through it.
-    def ask_from_elsewhere():
-        connection = http.client.HTTPConnection("127.0.0.1", bench.rest.port, timeout=30, source_address=("127.0.0.2", 0))
-        connection.request("GET", "/api/v1/health")
-        status = connection.getresponse().status
-        connection.close()
-        return status
-
-    assert ask_from_elsewhere() == 200
-    # Dripping bytes does not help: a request is whole in time, or its connection ends.
-    deadline = time.monotonic() + 40
-    for s in crowd:
-        s.settimeout(0.2)
-        while time.monotonic() < deadline:
-            try:
-                s.sendall(b"x")
-                if s.recv(1000) == b"":
-                    break
-            except TimeoutError:
-                continue
-            except OSError:
-                break
-        s.close()
-    assert time.monotonic() < deadline, "a slow client was never cut off"
-    assert ask_from_elsewhere() == 200
-    # A request that waits is not a slow one.
-    bench.cloud.fault("createVolume", "job-delay", count=1, seconds=3)
-    assert bench.rest.post("/volumes", {"name": "x", "size_bytes": GIB}, wait="60s").json["state"] == "done"
     assert bench.agent.stop() == 0
