@@ -197,19 +197,22 @@ static int64_t backoff_us(unsigned attempts)
 
 /*
  * Any operation in flight may be what the server died of. After the second time it is sent alone; when that
- * breaks a fresh connection, too, it is the culprit. So a server that is restarted again and again does not
- * make a region bad.
+ * breaks three more connections, it is the culprit. So a server that is restarted again and again does not
+ * make a region bad, unless it goes down five times and each time under the same request.
  */
+#define SUSPICIOUS 2
+#define CULPRIT 5
+
 static void suspect(DroverSide *side, DroverOp *op)
 {
     if (op->kind == DROVER_OP_FLUSH || op->kind == DROVER_OP_EXTENTS)
         return;
     gpointer key = GSIZE_TO_POINTER(op->offset);
     guint count = GPOINTER_TO_UINT(g_hash_table_lookup(side->suspects, key));
-    if (op->alone)
-        op->broke_three = true;
-    else if (count < 2)
-        g_hash_table_insert(side->suspects, key, GUINT_TO_POINTER(count + 1));
+    if (count >= SUSPICIOUS && !op->alone)
+        return;
+    g_hash_table_insert(side->suspects, key, GUINT_TO_POINTER(count + 1));
+    op->broke_often = count + 1 >= CULPRIT;
 }
 
 /*

@@ -105,7 +105,7 @@ void drover_side_submit(DroverSide *side, DroverOp *op, int64_t delay_us, int64_
 {
     op->error = 0;
     op->issued_us = 0;
-    op->lost = op->alone = op->broke_three = false;
+    op->lost = op->alone = op->broke_often = false;
     op->not_before_us = delay_us > 0 ? now_us + delay_us : 0;
     drover_op_list_push(delay_us > 0 ? &side->delayed : &side->queue, op);
 }

@@ -44,8 +44,8 @@ typedef struct DroverOp {
     /* the answer */
     int error;        /* 0, or an errno value as NBD knows them */
     bool lost;        /* no answer: the connection broke; whether the server did it is unknown */
-    bool broke_three; /* lost, and it was alone in flight on the last of three connections that broke: do not
-                         send it again */
+    bool broke_often; /* lost with five connections, and alone in flight on the last three: do not send it
+                         again */
     int64_t latency_us;
     GArray *runs; /* EXTENTS: of DroverRun, from OFFSET on; at least one run when ERROR is 0 */
 

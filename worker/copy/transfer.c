@@ -185,7 +185,7 @@ static void write_failed(DroverCopy *copy, const DroverOp *op)
     if (op->lost)
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
                     "DRV-TARGET-WRITE: %s: %s [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
-                    ") broke the connection three times",
+                    ") broke the connection five times",
                     label, what, op->offset, op->len);
     else if (op->error == ENOSPC)
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
@@ -236,7 +236,7 @@ void engine_write_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
     Block *block = op->owner;
     bool payload = op->kind == DROVER_OP_WRITE;
     bool current = block->epoch == copy->epoch;
-    if (op->broke_three) {
+    if (op->broke_often) {
         write_failed(copy, op);
         drover_op_free(op);
         return; /* the run ends here, and its blocks as a whole */
@@ -275,7 +275,7 @@ static void read_failed(DroverCopy *copy, const DroverOp *op)
     if (op->lost)
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
                     "DRV-SOURCE-READ: %s: reading [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
-                    ") broke the connection three times",
+                    ") broke the connection five times",
                     drover_side_label(copy->source), op->offset, op->len);
     else
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
@@ -289,7 +289,7 @@ void engine_read_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
 {
     Block *block = op->owner;
     if (block->epoch == copy->epoch && (op->lost || op->error != 0)) {
-        if (!op->broke_three && try_again(copy->source, op, now_us))
+        if (!op->broke_often && try_again(copy->source, op, now_us))
             return;
         read_failed(copy, op);
         drover_op_free(op);

@@ -199,7 +199,7 @@ static void piece_done(Verifier *v, Piece *piece)
 static bool read_answer(Verifier *v, DroverOp *op, int64_t now_us, GError **error)
 {
     Piece *piece = op->owner;
-    if ((op->lost && !op->broke_three) || (!op->lost && op->error != 0 && ++op->tries < MAX_TRIES)) {
+    if ((op->lost && !op->broke_often) || (!op->lost && op->error != 0 && ++op->tries < MAX_TRIES)) {
         drover_side_submit(v->side, op, op->lost ? 0 : INT64_C(50000) << op->tries, now_us);
         return true;
     }
@@ -209,7 +209,7 @@ static bool read_answer(Verifier *v, DroverOp *op, int64_t now_us, GError **erro
                     "DRV-TARGET-READ: reading back [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
                     ") of %s failed: %s",
                     op->offset, op->len, drover_side_label(v->side),
-                    op->lost ? "it broke the connection three times" : g_strerror(op->error));
+                    op->lost ? "it broke the connection five times" : g_strerror(op->error));
     drover_op_free(op);
     if (ok && --piece->pending == 0)
         piece_done(v, piece);
