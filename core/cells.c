@@ -15,6 +15,8 @@ void drover_cells_free(DroverCells *cells)
 {
     if (cells == NULL)
         return;
+    for (size_t i = 0; i < cells->n; i++)
+        g_free(cells->cell[i].ranges);
     g_free(cells->cell);
     g_free(cells);
 }
@@ -29,13 +31,23 @@ size_t drover_cells_end(const DroverRange *range)
     return (size_t)((range->offset + range->length + DROVER_CELL_BYTES - 1) / DROVER_CELL_BYTES);
 }
 
+static void take_ranges(DroverCell *cell, const DroverCellDone *done)
+{
+    g_free(cell->ranges);
+    cell->n_ranges = done->n_ranges;
+    cell->ranges = done->n_ranges > 0 ? g_memdup2(done->ranges, done->n_ranges * sizeof *done->ranges) : NULL;
+}
+
 DroverFold drover_cells_fold(DroverCells *cells, const DroverCellDone *done, bool by_repair)
 {
     DroverCell *cell = &cells->cell[done->cell];
     if (cell->root.len > 0 && done->root.len > 0 && !drover_digest_equal(&cell->root, &done->root))
         return DROVER_FOLD_CHANGED;
-    if (cell->root.len == 0 || (!cell->checkpointed && !cell->verified && !cell->repairing)) {
+    /* A repair may be the first to write: a comparison found the cell to differ. */
+    bool mended = by_repair && cell->repairing;
+    if (cell->root.len == 0 || mended || (!cell->checkpointed && !cell->verified && !cell->repairing)) {
         cell->root = done->root;
+        take_ranges(cell, done);
         cell->data_bytes = done->data_bytes;
         cell->zero_found_bytes = done->zero_found_bytes;
         cell->skipped_bytes = done->skipped_bytes;
@@ -80,6 +92,20 @@ DroverCheckpointFate drover_cells_checkpoint(DroverDisk *disk, const DroverCheck
         }
     }
     return DROVER_CHECKPOINT_FOLDED;
+}
+
+void drover_cells_settle_untouched(DroverCells *cells, const DroverTask *task)
+{
+    if (task->areas == NULL)
+        return;
+    size_t next = drover_cells_begin(&task->range), end = MIN(drover_cells_end(&task->range), cells->n);
+    for (guint i = 0; i <= task->areas->len; i++) {
+        const DroverRange *area = i < task->areas->len ? &g_array_index(task->areas, DroverRange, i) : NULL;
+        size_t touched = area != NULL ? drover_cells_begin(area) : end;
+        for (; next < touched; next++)
+            cells->cell[next].checkpointed = cells->cell[next].verified = true;
+        next = MAX(next, area != NULL ? drover_cells_end(area) : end);
+    }
 }
 
 size_t drover_cells_count_done(const DroverCells *cells, const DroverRange *range)

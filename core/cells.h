@@ -15,7 +15,9 @@
 #include "core/model.h"
 
 typedef struct {
-    DroverDigest root; /* len 0: not known */
+    DroverDigest root;   /* len 0: not known */
+    DroverRange *ranges; /* what the root is of, owned; n_ranges 0: the whole cell */
+    size_t n_ranges;
     uint32_t data_bytes;
     uint32_t zero_found_bytes;
     uint32_t skipped_bytes;
@@ -40,6 +42,8 @@ size_t drover_cells_end(const DroverRange *range);
 typedef struct {
     uint64_t cell;
     DroverDigest root;
+    const DroverRange *ranges; /* n_ranges 0: the whole cell */
+    size_t n_ranges;
     uint32_t data_bytes;
     uint32_t zero_found_bytes;
     uint32_t skipped_bytes;
@@ -77,6 +81,9 @@ typedef enum {
  */
 DroverCheckpointFate drover_cells_checkpoint(DroverDisk *disk, const DroverCheckpoint *checkpoint,
                                              GArray *fresh, uint64_t *cell);
+
+/* Cells of TASK in which none of its areas lies have nothing to copy and nothing to read back: settled. */
+void drover_cells_settle_untouched(DroverCells *cells, const DroverTask *task);
 
 /* How many cells of RANGE are checkpointed (or being repaired) / verified. */
 size_t drover_cells_count_done(const DroverCells *cells, const DroverRange *range);

@@ -74,7 +74,7 @@ void drover_step_fail(Step *step, const DroverFault *fault)
     if (drover_phase_is_ended(job->phase) || drover_phase_is_undoing(job->phase))
         return;
     drover_fault_copy(&job->error, fault);
-    job->keep_volumes = round_is_final(job);
+    job->keep_volumes = job->round > 0 || round_is_final(job); /* an earlier round is worth a comparison */
     drover_outputs_audit(step->outputs, "error", "job.error", NULL, "%s", fault->message);
     if (*job->failover_status != '\0')
         drover_set_string(&job->failover_status, "failed");
@@ -180,11 +180,19 @@ static void pause_or_resume(Step *step, bool pause)
                          pause ? "Paused" : "Resumed");
 }
 
+static uint64_t planned_bytes(const DroverDisk *disk)
+{
+    uint64_t sum = 0;
+    for (guint i = 0; i < disk->tasks->len; i++)
+        sum += ((const DroverTask *)disk->tasks->pdata[i])->planned_bytes;
+    return sum;
+}
+
 static void inspected(Step *step, const DroverInput *input)
 {
     DroverDisk *disk = drover_job_disk(step->job, input->disk_id);
     const DroverInspection *found = input->inspection;
-    if (disk == NULL || step->job->phase != DROVER_PHASE_PREFLIGHT || disk->capacity_bytes > 0)
+    if (disk == NULL || step->job->phase != DROVER_PHASE_PREFLIGHT || drover_job_is_inspected(disk))
         return;
     DroverFault fault = {0};
     if (found->capacity_bytes == 0) {
@@ -197,18 +205,23 @@ static void inspected(Step *step, const DroverInput *input)
             "copy from a snapshot",
             disk->disk_id);
     }
+    if (fault.error_class == 0)
+        drover_step_decide_round(step, disk, found, &fault);
     if (fault.error_class != 0) {
         drover_step_fail(step, &fault);
         drover_fault_clear(&fault);
         return;
     }
+    g_clear_pointer(&disk->identity, g_bytes_unref);
     disk->identity = found->identity != NULL ? g_bytes_ref(found->identity) : NULL;
-    drover_set_string(&disk->change_id, found->change_id);
+    drover_set_string(&disk->found_change_id, found->change_id);
     drover_set_string(&disk->format, found->format);
     disk->capacity_bytes = found->capacity_bytes;
     disk->extents_available = found->extents_available;
     disk->allocated_bytes =
         found->extents_available ? MIN(found->allocated_bytes, found->capacity_bytes) : found->capacity_bytes;
+    if (disk->sync_type == DROVER_SYNC_INCREMENTAL)
+        disk->allocated_bytes = planned_bytes(disk);
     disk->bucket_bytes = found->extents_available && found->n_buckets > 0 ? found->bucket_bytes : 0;
     g_array_set_size(disk->buckets, 0);
     if (disk->bucket_bytes > 0)
@@ -217,6 +230,9 @@ static void inspected(Step *step, const DroverInput *input)
     drover_outputs_audit(step->outputs, "info", "disk.inspected", disk->disk_id,
                          "%s, %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT " in use", disk->format,
                          disk->capacity_bytes, disk->allocated_bytes);
+    if (disk->round > 0)
+        drover_outputs_audit(step->outputs, "info", "disk.round", disk->disk_id, "Round %u is %s", disk->round,
+                             drover_sync_type_name(disk->sync_type));
 }
 
 static void poisoned(Step *step, const DroverInput *input)
@@ -259,7 +275,7 @@ static void apply(Step *step, const DroverInput *input)
         pause_or_resume(step, input->kind == DROVER_INPUT_PAUSE);
         break;
     case DROVER_INPUT_SYNC:
-        refuse(step, "Another round", "DRV-SYNC-UNSUPPORTED: the source keeps no record of changes");
+        drover_step_sync(step, input);
         break;
     case DROVER_INPUT_INSPECTED:
         inspected(step, input);

@@ -21,7 +21,7 @@ typedef enum {
     DROVER_INPUT_CLEANUP,  /* keep_volumes */
     DROVER_INPUT_PAUSE,
     DROVER_INPUT_RESUME,
-    DROVER_INPUT_SYNC,
+    DROVER_INPUT_SYNC, /* sync_type, only_interval, has_interval, interval_ms */
     DROVER_INPUT_INSPECTED,        /* disk_id, inspection */
     DROVER_INPUT_AGENT,            /* text: the home appliance */
     DROVER_INPUT_OPERATION_DONE,   /* operation_id, result */
@@ -42,6 +42,8 @@ typedef struct {
     uint64_t bucket_bytes;
     const uint64_t *buckets;
     size_t n_buckets;
+    const GArray *areas; /* DroverRange, sorted, merged: all that changed; NULL: not known, or not asked */
+    const char *areas_unknown_because;
 } DroverInspection;
 
 /* What an operation yielded; NULL counts as "". */
@@ -69,6 +71,10 @@ typedef struct {
     DroverFailoverKind failover;
     GBytes *spec;
     bool keep_volumes;
+    int sync_type; /* DroverSyncType; 0: the source's choice */
+    bool only_interval;
+    bool has_interval;
+    uint64_t interval_ms;
 } DroverInput;
 
 typedef enum {

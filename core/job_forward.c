@@ -23,7 +23,7 @@ static void set_setup_percent(DroverJob *job)
     uint32_t done = 0, steps = 4 * job->disks->len + (job->failover_requested ? 1 : 0);
     for (guint i = 0; i < job->disks->len; i++) {
         const DroverDisk *disk = job->disks->pdata[i];
-        done += (disk->capacity_bytes > 0) + (*disk->volume_id != '\0') + (*disk->device_path != '\0') +
+        done += drover_job_is_inspected(disk) + (*disk->volume_id != '\0') + (*disk->device_path != '\0') +
                 disk->export_open;
     }
     if (job->failover_requested && *job->vm_id != '\0')
@@ -38,7 +38,7 @@ static void set_setup_percent(DroverJob *job)
 static void submitted(Step *step)
 {
     DroverJob *job = step->job;
-    job->started_at_ms = step->at->now_ms;
+    job->started_at_ms = job->round_started_at_ms = step->at->now_ms;
     for (guint i = 0; i < job->disks->len; i++) {
         DroverDisk *disk = job->disks->pdata[i];
         g_autofree char *task_id = drover_task_id(job->job_id, disk->disk_id, job->round, "inspect", "0");
@@ -76,17 +76,20 @@ static void preflight(Step *step)
 {
     DroverJob *job = step->job;
     for (guint i = 0; i < job->disks->len; i++)
-        if (((const DroverDisk *)job->disks->pdata[i])->capacity_bytes == 0)
+        if (!drover_job_is_inspected(job->disks->pdata[i]))
             return;
-    if (!sizes_fit(step))
+    if (job->round == 0 && !sizes_fit(step))
         return;
     for (guint i = 0; i < job->disks->len; i++) {
         DroverDisk *disk = job->disks->pdata[i];
         uint64_t wanted = MAX(disk->wanted_size_bytes, disk->capacity_bytes);
-        disk->target_size_bytes = (wanted + GIB - 1) / GIB * GIB;
+        if (job->round == 0)
+            disk->target_size_bytes = (wanted + GIB - 1) / GIB * GIB;
         disk->dirty = true;
         set_sync_status(disk, DROVER_SYNC_PREPARING);
     }
+    for (guint i = 0; i < job->disks->len; i++)
+        job->sync_type = MAX(job->sync_type, ((const DroverDisk *)job->disks->pdata[i])->sync_type);
     drover_step_enter(step, DROVER_PHASE_PREPARE);
 }
 
@@ -116,9 +119,36 @@ static bool prepare_vm(Step *step)
     return false;
 }
 
+/* The tasks were made when the areas became known. */
+static void start_areas(Step *step, DroverDisk *disk)
+{
+    guint n = 0;
+    disk->cells = drover_cells_new(disk->capacity_bytes);
+    disk->verify = drover_verify_new();
+    for (guint i = 0; i < disk->tasks->len; i++) {
+        DroverTask *task = disk->tasks->pdata[i];
+        if (task->kind != DROVER_TASK_COPY)
+            continue;
+        task->generation = disk->generation;
+        task->dirty = true;
+        drover_cells_settle_untouched(disk->cells, task);
+        n++;
+    }
+    disk->dirty = true;
+    set_sync_status(disk, DROVER_SYNC_COPYING);
+    drover_outputs_audit(step->outputs, "info", "disk.planned", disk->disk_id,
+                         "Round %u: %u range tasks for %" G_GUINT64_FORMAT " changed bytes", disk->round, n,
+                         disk->allocated_bytes);
+}
+
 static void plan_disk(Step *step, DroverDisk *disk, uint64_t task_bytes)
 {
     const DroverJob *job = step->job;
+    if (disk->sync_type == DROVER_SYNC_INCREMENTAL) {
+        start_areas(step, disk);
+        return;
+    }
+    bool compares = disk->sync_type == DROVER_SYNC_DEEP_VERIFY;
     DroverShape shape = {
         .capacity_bytes = disk->capacity_bytes,
         .allocated_bytes = disk->allocated_bytes,
@@ -134,11 +164,13 @@ static void plan_disk(Step *step, DroverDisk *disk, uint64_t task_bytes)
         g_autofree char *task_id = drover_task_id(job->job_id, disk->disk_id, disk->round, "copy", rest);
         DroverTask *task = drover_disk_add_task(disk, task_id, DROVER_TASK_COPY);
         task->range = planned->range;
-        task->planned_bytes = planned->planned_bytes;
+        task->planned_bytes = compares ? 0 : planned->planned_bytes;
         task->round = disk->round;
         task->generation = disk->generation;
         task->updated_at_ms = step->at->now_ms;
     }
+    if (compares)
+        disk->allocated_bytes = 0; /* what must move is what will be found to differ */
     disk->range_bytes = job->range_bytes > 0 ? job->range_bytes : task_bytes;
     disk->cells = drover_cells_new(disk->capacity_bytes);
     disk->verify = drover_verify_new();
@@ -191,6 +223,14 @@ static bool is_being_verified(const DroverDisk *disk)
     return true;
 }
 
+static void add_ranges(GArray *ranges, const DroverTask *task)
+{
+    if (task->areas != NULL)
+        g_array_append_vals(ranges, task->areas->data, task->areas->len);
+    else
+        g_array_append_val(ranges, task->range);
+}
+
 void drover_step_round_end(Step *step, DroverDisk *disk)
 {
     g_autoptr(GArray) ranges = g_array_new(false, false, sizeof(DroverRange));
@@ -199,7 +239,7 @@ void drover_step_round_end(Step *step, DroverDisk *disk)
         const DroverTask *task = disk->tasks->pdata[i];
         if (task->kind != DROVER_TASK_COPY || task->round != disk->round)
             continue;
-        g_array_append_val(ranges, task->range);
+        add_ranges(ranges, task);
         disk->final_counts.data += task->counts.data;
         disk->final_counts.zero_found += task->counts.zero_found;
         disk->final_counts.skipped += task->counts.skipped;
@@ -209,9 +249,13 @@ void drover_step_round_end(Step *step, DroverDisk *disk)
     g_autofree char *round_digest = drover_round_digest(disk->cells);
     g_autofree char *range_hash =
         drover_range_hash((const DroverRange *)(const void *)ranges->data, ranges->len);
-    g_autofree char *receipt = drover_receipt(disk->receipt, round_digest, range_hash, disk->change_id);
+    g_autofree char *receipt = 
+        drover_receipt(disk->previous_receipt, round_digest, range_hash, disk->found_change_id);
     drover_set_string(&disk->round_digest, round_digest);
     drover_set_string(&disk->receipt, receipt);
+    /* Only what is flushed and read back may be the base of the next round. */
+    drover_set_string(&disk->previous_change_id, disk->change_id);
+    drover_set_string(&disk->change_id, disk->found_change_id);
     disk->verified_bytes = disk->capacity_bytes;
     set_sync_status(disk, DROVER_SYNC_COMPLETED);
     disk->dirty = true;
@@ -241,7 +285,7 @@ static void copying(Step *step)
         }
     }
     if (all_final && !job->paused)
-        drover_step_enter(step, job->failover_requested ? DROVER_PHASE_CUTOVER : DROVER_PHASE_PARKING);
+        drover_step_rounds_over(step);
 }
 
 /* True when no disk is attached to the appliance any more. */
@@ -325,6 +369,9 @@ void drover_step_forward(Step *step)
         break;
     case DROVER_PHASE_COPYING:
         copying(step);
+        break;
+    case DROVER_PHASE_REPLICATING:
+        drover_step_replicating(step);
         break;
     case DROVER_PHASE_PARKING:
         parking(step);

@@ -22,6 +22,15 @@ void drover_step_forward(Step *step);
 void drover_step_round_end(Step *step, DroverDisk *disk); /* the export is closed, every cell read back */
 bool drover_disk_is_copied(const DroverDisk *disk);       /* every task of the round done */
 
+bool drover_job_is_inspected(const DroverDisk *disk); /* in this round */
+
+/* job_round.c */
+void drover_step_sync(Step *step, const DroverInput *input);
+void drover_step_replicating(Step *step);
+void drover_step_rounds_over(Step *step); /* every disk of the round is final: what comes next */
+/* Settles what kind of round DISK gets from what was found, and plans it when that is by areas. False with FAULT. */
+bool drover_step_decide_round(Step *step, DroverDisk *disk, const DroverInspection *found, DroverFault *fault);
+
 /* job_undo.c */
 void drover_step_undo(Step *step);
 void drover_step_begin_undo(Step *step, DroverPhase phase);

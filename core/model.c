@@ -64,6 +64,13 @@ bool drover_set_string(char **field, const char *value)
     return true;
 }
 
+const char *drover_sync_type_name(int sync_type)
+{
+    return sync_type == DROVER_SYNC_INCREMENTAL   ? "incremental"
+           : sync_type == DROVER_SYNC_DEEP_VERIFY ? "deep-verify"
+                                                  : "full";
+}
+
 static void clear_checkpoint_key(void *data)
 {
     g_free(((DroverCheckpointKey *)data)->key);
@@ -79,6 +86,7 @@ static void task_free(void *data)
     g_free(task->owner_instance);
     drover_fault_clear(&task->error);
     g_array_unref(task->checkpoint_keys);
+    g_clear_pointer(&task->areas, g_array_unref);
     g_free(task);
 }
 
@@ -124,13 +132,15 @@ static void disk_free(void *data)
         return;
     char *strings[] = {disk->disk_id,     disk->format,       disk->volume_id, disk->device_path,
                        disk->export_name, disk->nbd_host,     disk->change_id, disk->previous_change_id,
-                       disk->receipt,     disk->round_digest, disk->vm_id,     disk->token};
+                       disk->receipt,     disk->round_digest, disk->vm_id,     disk->token,
+                       disk->previous_receipt, disk->found_change_id};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_free(strings[i]);
     g_clear_pointer(&disk->spec, g_bytes_unref);
     g_clear_pointer(&disk->identity, g_bytes_unref);
     g_array_unref(disk->buckets);
     g_ptr_array_unref(disk->tasks);
+    g_ptr_array_unref(disk->retired);
     drover_cells_free(disk->cells);
     drover_verify_free(disk->verify);
     g_free(disk);
@@ -147,7 +157,8 @@ DroverJob *drover_job_new(const char *job_id)
         *strings[i] = g_strdup("");
     job->phase = DROVER_PHASE_SUBMITTED;
     job->digest = DROVER_DIGEST_XXH3;
-    job->sync_type = 1;
+    job->sync_type = DROVER_SYNC_FULL;
+    job->rounds = g_array_new(false, false, sizeof(DroverRoundSummary));
     job->ledger = g_ptr_array_new_with_free_func(ledger_entry_free);
     job->operations = g_ptr_array_new_with_free_func((GDestroyNotify)drover_operation_free);
     job->disks = g_ptr_array_new_with_free_func(disk_free);
@@ -164,6 +175,7 @@ void drover_job_free(DroverJob *job)
         g_free(strings[i]);
     g_clear_pointer(&job->spec, g_bytes_unref);
     drover_fault_clear(&job->error);
+    g_array_unref(job->rounds);
     g_ptr_array_unref(job->ledger);
     g_ptr_array_unref(job->operations);
     g_ptr_array_unref(job->disks);
@@ -176,11 +188,12 @@ DroverDisk *drover_job_add_disk(DroverJob *job, const char *disk_id)
     disk->disk_id = g_strdup(disk_id);
     char **strings[] = {&disk->format,       &disk->volume_id, &disk->device_path,        &disk->export_name,
                         &disk->nbd_host,     &disk->change_id, &disk->previous_change_id, &disk->receipt,
-                        &disk->round_digest, &disk->vm_id};
+                        &disk->round_digest, &disk->vm_id,     &disk->previous_receipt,   &disk->found_change_id};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         *strings[i] = g_strdup("");
     disk->buckets = g_array_new(false, true, sizeof(uint64_t));
     disk->tasks = g_ptr_array_new_with_free_func(task_free);
+    disk->retired = g_ptr_array_new_with_free_func(g_free);
     g_ptr_array_add(job->disks, disk);
     return disk;
 }

@@ -30,6 +30,10 @@ void drover_fault_copy(DroverFault *to, const DroverFault *from);
 void drover_fault_set(DroverFault *fault, DroverErrorClass error_class, const char *code, const char *format,
                       ...) G_GNUC_PRINTF(4, 5);
 
+/* Values equal drover.v1.SyncType; 0: not decided yet, or a record of an older version (full). */
+typedef enum { DROVER_SYNC_FULL = 1, DROVER_SYNC_INCREMENTAL = 2, DROVER_SYNC_DEEP_VERIFY = 3 } DroverSyncType;
+const char *drover_sync_type_name(int sync_type); /* "full", "incremental", "deep-verify" */
+
 /* As drover.v1.ByteCounts; bytes. */
 typedef struct {
     uint64_t data;
@@ -69,6 +73,7 @@ typedef struct {
     char *owner_instance; /* "" until claimed */
     int32_t partition;
     DroverRange range; /* {0, 0} for inspect tasks */
+    GArray *areas;     /* DroverRange, merged, inside the range: all that is copied; NULL: the whole range */
     uint64_t planned_bytes;
     DroverCounts counts;
     uint64_t generation;
@@ -184,8 +189,12 @@ typedef struct {
     uint32_t repaired_cells;
     uint64_t verified_bytes;
     char *vm_id;      /* the target VM that holds the volume; "" for none */
+    char *previous_receipt;
+    char *found_change_id; /* of the round under way: change_id when it is final */
+    int sync_type;         /* DroverSyncType of the current or last round; 0 until it is decided */
     GPtrArray *tasks; /* DroverTask */
     /* not in the record */
+    GPtrArray *retired; /* ids of tasks of earlier rounds whose records must be tombstoned */
     char *token; /* of token_generation, from the agent's journal; NULL while unknown */
     uint64_t token_generation;
     struct DroverCells *cells;   /* NULL outside of a round */
@@ -193,6 +202,18 @@ typedef struct {
     uint32_t op_failures;
     int64_t op_not_before_ms;
 } DroverDisk;
+
+/* One finished round of a job. */
+typedef struct {
+    uint32_t round;
+    int sync_type;
+    int64_t started_at_ms;
+    int64_t finished_at_ms;
+    uint64_t planned_bytes;
+    uint64_t moved_bytes;
+} DroverRoundSummary;
+#define DROVER_ROUNDS_KEPT 50u
+#define DROVER_ROUND_INTERVAL_MIN_MS 1000
 
 /* ---- the job */
 
@@ -224,7 +245,12 @@ typedef struct {
     DroverFault error;
     char *agent; /* "" until chosen */
     uint32_t round;
-    int sync_type; /* drover.v1.SyncType */
+    int sync_type; /* wanted for the current or last round */
+    uint64_t round_interval_ms;
+    bool deep_verify_before_cutover;
+    int64_t round_started_at_ms;
+    int64_t replicated_until_ms; /* the recovery point; 0: none yet */
+    GArray *rounds;              /* DroverRoundSummary, oldest first */
     int64_t created_at_ms;
     int64_t updated_at_ms;
     int64_t started_at_ms;

@@ -55,7 +55,10 @@ bool drover_phase_may_follow(DroverPhase from, DroverPhase to)
         return to == DROVER_PHASE_COPYING;
     case DROVER_PHASE_COPYING:
     case DROVER_PHASE_PARKING:
-        return to == DROVER_PHASE_CUTOVER || to == DROVER_PHASE_PARKING || to == DROVER_PHASE_COMPLETED;
+        return to == DROVER_PHASE_CUTOVER || to == DROVER_PHASE_PARKING || to == DROVER_PHASE_COMPLETED ||
+               (from == DROVER_PHASE_COPYING && to == DROVER_PHASE_REPLICATING);
+    case DROVER_PHASE_REPLICATING:
+        return to == DROVER_PHASE_PREFLIGHT || to == DROVER_PHASE_PARKING;
     case DROVER_PHASE_CUTOVER:
         return to == DROVER_PHASE_STARTING;
     case DROVER_PHASE_STARTING:
@@ -68,7 +71,7 @@ bool drover_phase_may_follow(DroverPhase from, DroverPhase to)
         return drover_phase_is_ended(to);
     case DROVER_PHASE_COMPLETED:
     case DROVER_PHASE_FAILED:
-        return to == DROVER_PHASE_CUTOVER || to == DROVER_PHASE_CLEANING;
+        return to == DROVER_PHASE_CUTOVER || to == DROVER_PHASE_CLEANING || to == DROVER_PHASE_PREFLIGHT;
     case DROVER_PHASE_CANCELLED:
     case DROVER_PHASE_ROLLED_BACK:
         return to == DROVER_PHASE_CLEANING;

@@ -80,3 +80,52 @@ GArray *drover_plan_by_length(const DroverShape *shape, uint64_t range_bytes)
         append(plan, shape, sums, begin, MIN(begin + step, shape->capacity_bytes));
     return plan;
 }
+
+static uint64_t cell_end(uint64_t offset, uint64_t capacity)
+{
+    return MIN((offset / DROVER_CELL_BYTES + 1) * DROVER_CELL_BYTES, capacity);
+}
+
+GArray *drover_plan_by_areas(const GArray *areas, uint64_t capacity_bytes, uint64_t task_bytes, guint areas_max)
+{
+    GArray *plan = g_array_new(false, false, sizeof(DroverPlannedRange));
+    DroverPlannedRange open = {.range.length = 0};
+    guint pieces = 0;
+    for (guint i = 0; i < areas->len; i++) {
+        const DroverRange *area = &g_array_index(areas, DroverRange, i);
+        for (uint64_t at = area->offset, end = at + area->length; at < end;) {
+            uint64_t stop = cell_end(at, capacity_bytes), length = MIN(end, stop) - at;
+            uint64_t open_end = open.range.offset + open.range.length;
+            bool full = open.planned_bytes >= task_bytes || pieces >= areas_max ||
+                        stop - open.range.offset > DROVER_RANGE_SPAN_MAX;
+            if (open.range.length == 0 || (at >= open_end && full)) {
+                if (open.range.length > 0)
+                    g_array_append_val(plan, open);
+                open = (DroverPlannedRange){.range.offset = at / DROVER_CELL_BYTES * DROVER_CELL_BYTES};
+                pieces = 0;
+            }
+            open.range.length = stop - open.range.offset;
+            open.planned_bytes += length;
+            pieces++;
+            at += length;
+        }
+    }
+    if (open.range.length > 0)
+        g_array_append_val(plan, open);
+    return plan;
+}
+
+GArray *drover_areas_in(const GArray *areas, const DroverRange *range)
+{
+    GArray *inside = g_array_new(false, false, sizeof(DroverRange));
+    for (guint i = 0; i < areas->len; i++) {
+        const DroverRange *area = &g_array_index(areas, DroverRange, i);
+        uint64_t begin = MAX(area->offset, range->offset);
+        uint64_t end = MIN(area->offset + area->length, range->offset + range->length);
+        if (begin >= end)
+            continue;
+        DroverRange part = {begin, end - begin};
+        g_array_append_val(inside, part);
+    }
+    return inside;
+}

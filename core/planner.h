@@ -43,4 +43,11 @@ GArray *drover_plan_by_data(const DroverShape *shape, uint64_t task_bytes);
 /* Ranges of RANGE_BYTES, rounded up to cells, whatever they hold. New array of DroverPlannedRange. */
 GArray *drover_plan_by_length(const DroverShape *shape, uint64_t range_bytes);
 
+/* Ranges that hold about TASK_BYTES of AREAS (DroverRange, sorted, merged) each and no more than AREAS_MAX of them where
+ * cells allow; parts of the disk without areas may lie in none. New array of DroverPlannedRange. */
+GArray *drover_plan_by_areas(const GArray *areas, uint64_t capacity_bytes, uint64_t task_bytes, guint areas_max);
+
+/* The parts of AREAS that lie in RANGE. New array of DroverRange. */
+GArray *drover_areas_in(const GArray *areas, const DroverRange *range);
+
 #endif

@@ -87,9 +87,14 @@ bool drover_spec_check(const DroverRequest *request, const DroverPlaces *places,
     if (request->digest < 0 || request->digest > DROVER_DIGEST_SHA256)
         return refuse(fault, "DRV-SPEC-DIGEST", "digest algorithm %d is not known to this version",
                       request->digest);
-    if (request->round_interval_ms > 0)
+    if (request->round_interval_ms > 0 && request->round_interval_ms < DROVER_ROUND_INTERVAL_MIN_MS)
+        return refuse(fault, "DRV-SPEC-ROUNDS", "rounds cannot begin more often than every %d ms",
+                      DROVER_ROUND_INTERVAL_MIN_MS);
+    if (request->round_interval_ms > 0 && request->failover)
         return refuse(fault, "DRV-SPEC-ROUNDS",
-                      "repeated rounds need a source that records changes; leave round_interval_ms out");
+                      "a replicated job is handed over when told: leave failover out and say \"drover failover live\"");
+    if (request->deep_verify_before_cutover && request->digest == DROVER_DIGEST_NONE)
+        return refuse(fault, "DRV-SPEC-DIGEST", "a deep-verify round needs a digest");
     if (!check_places(request, places, fault))
         return false;
     for (size_t i = 0; i < request->n_disks; i++)
@@ -131,6 +136,8 @@ DroverJob *drover_job_submit(const DroverRequest *request, const DroverPlaces *p
         job->bandwidth_limit = request->bandwidth_limit;
         job->range_bytes = request->range_bytes;
         job->priority = request->priority;
+        job->round_interval_ms = request->round_interval_ms;
+        job->deep_verify_before_cutover = request->deep_verify_before_cutover;
         job->failover_requested = request->failover;
         if (request->failover) {
             job->failover_kind = DROVER_FAILOVER_LIVE;

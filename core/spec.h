@@ -30,6 +30,7 @@ typedef struct {
     uint64_t bandwidth_limit;
     uint64_t range_bytes;
     uint64_t round_interval_ms;
+    bool deep_verify_before_cutover;
     uint32_t priority;
     const DroverDiskRequest *disks;
     size_t n_disks;

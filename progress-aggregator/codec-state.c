@@ -78,6 +78,19 @@ static void failover_pairs(const Drover__V1__JobState *job, GPtrArray *args)
     drover_pairs_end(&pairs);
 }
 
+/* "<round>:<sync type>:<bytes moved>:<duration in ms>", oldest first: shows whether replication converges. */
+static char *rounds_text(const Drover__V1__JobState *job)
+{
+    GString *text = g_string_new(NULL);
+    for (size_t i = 0; i < job->n_rounds; i++) {
+        const Drover__V1__RoundSummary *round = job->rounds[i];
+        g_string_append_printf(text, "%s%u:%s:%" G_GUINT64_FORMAT ":%" G_GINT64_FORMAT, i > 0 ? "," : "", round->round,
+                               drover_word_sync_type(round->sync_type), round->moved_bytes,
+                               round->finished_at_ms - round->started_at_ms);
+    }
+    return g_string_free(text, false);
+}
+
 static bool job_args(const Drover__V1__JobState *job, GPtrArray *args, GError **error)
 {
     if (!drover_codec_check_ids(job->job_id, NULL, NULL, error))
@@ -109,6 +122,10 @@ static bool job_args(const Drover__V1__JobState *job, GPtrArray *args, GError **
     PAIR_STRING(args, "vma_current_phase", drover_word_phase(job->phase, copying));
     PAIR_UNSIGNED(args, "setup_progress_percent", discovering ? job->setup_progress_percent : 100);
     PAIR_UNSIGNED(args, "round", job->round);
+    g_autofree char *rounds = rounds_text(job);
+    PAIR_STRING(args, "rounds", rounds);
+    PAIR_UNSIGNED(args, "round_interval_ms", job->round_interval_ms);
+    PAIR_TIME(args, "replicated_until", job->replicated_until_ms);
     PAIR_STRING(args, "error_message", message);
     PAIR_STRING(args, "error_code", job->error ? job->error->code : "");
     PAIR_STRING(args, "stall_reason", job->stall_reason);
@@ -168,7 +185,7 @@ static void history_args(const Drover__V1__DiskState *disk, bool finished, GPtrA
         PAIR_UNSIGNED(args, "round", disk->round);
         PAIR_STRING(args, "change_id", disk->change_id);
         PAIR_STRING(args, "previous_change_id", disk->previous_change_id);
-        PAIR_STRING(args, "sync_type", disk->round == 0 ? "full" : "incremental");
+        PAIR_STRING(args, "sync_type", drover_word_sync_type(disk->sync_type));
         PAIR_UNSIGNED(args, "bytes", c ? c->data_bytes : 0);
         PAIR_STRING(args, "receipt", disk->receipt);
         PAIR_STRING(args, "success", finished ? "1" : "0");

@@ -97,6 +97,7 @@ typedef struct {
     DroverCounts counts;         /* finished */
     const char *reason;          /* released */
     DroverInspection inspection; /* inspected */
+    GArray *areas;               /* held for inspection.areas */
     uint64_t generation;         /* verified, and the next ones */
     uint64_t sequence;
     const uint64_t *verified;
@@ -114,6 +115,7 @@ typedef struct {
     char *job_id;
     char *disk_id;
     GArray *cells; /* DroverCellDone */
+    GPtrArray *held;
     void *message;
 } CodecCheckpoint;
 CodecCheckpoint *codec_checkpoint(const uint8_t *value, size_t len, GError **error);

@@ -70,6 +70,7 @@ static void read_submit(CodecCommand *command, const Drover__V1__JobCommand *mes
         .bandwidth_limit = spec->bandwidth_limit_bytes_per_second,
         .range_bytes = spec->range_bytes,
         .round_interval_ms = spec->round_interval_ms,
+        .deep_verify_before_cutover = spec->deep_verify_before_cutover,
         .priority = spec->priority,
         .spec = codec_pack(&spec->base),
     };
@@ -102,6 +103,11 @@ static bool read_other(CodecCommand *command, const Drover__V1__JobCommand *mess
         return true;
     case DROVER__V1__JOB_COMMAND__COMMAND_SYNC:
         input->kind = DROVER_INPUT_SYNC;
+        input->sync_type =
+            message->sync->sync_type == DROVER__V1__SYNC_TYPE__SYNC_TYPE_DEEP_VERIFY ? DROVER_SYNC_DEEP_VERIFY : 0;
+        input->only_interval = message->sync->only_interval;
+        input->has_interval = message->sync->interval_case == DROVER__V1__SYNC_JOB__INTERVAL_ROUND_INTERVAL_MS;
+        input->interval_ms = input->has_interval ? message->sync->round_interval_ms : 0;
         return true;
     default:
         return false;
@@ -209,6 +215,7 @@ bool codec_read_spec(DroverJob *job, GError **error)
     job->bandwidth_limit = spec->bandwidth_limit_bytes_per_second;
     job->range_bytes = spec->range_bytes;
     job->priority = spec->priority;
+    job->deep_verify_before_cutover = spec->deep_verify_before_cutover;
     codec_free(spec);
     return true;
 }

@@ -90,6 +90,15 @@ static void load_job(DroverJob *job, const Drover__V1__JobState *state)
     drover_set_string(&job->stall_reason, state->stall_reason);
     job->failover_requested = state->failover_requested;
     job->setup_percent = state->setup_progress_percent;
+    job->round_started_at_ms = state->round_started_at_ms;
+    job->replicated_until_ms = state->replicated_until_ms;
+    job->round_interval_ms = state->round_interval_ms;
+    for (size_t i = 0; i < state->n_rounds; i++) {
+        const Drover__V1__RoundSummary *from = state->rounds[i];
+        DroverRoundSummary round = {from->round,          (int)from->sync_type, from->started_at_ms,
+                                    from->finished_at_ms, from->planned_bytes,  from->moved_bytes};
+        g_array_append_val(job->rounds, round);
+    }
     load_ledger(job, state);
     load_phases(job, state);
     load_failover(job, state->failover);
@@ -168,6 +177,9 @@ static void load_disk(DroverJob *job, DroverDisk *disk, const Drover__V1__DiskSt
     disk->repaired_cells = state->repaired_cells;
     disk->verified_bytes = state->verified_bytes;
     drover_set_string(&disk->vm_id, state->vm_id);
+    drover_set_string(&disk->previous_receipt, state->previous_receipt);
+    drover_set_string(&disk->found_change_id, state->found_change_id);
+    disk->sync_type = (int)state->sync_type;
     /* Cells are needed while a round is under way; the other records and the checkpoints fill them. */
     if (job->phase == DROVER_PHASE_COPYING && *disk->receipt == '\0') {
         disk->cells = drover_cells_new(disk->capacity_bytes);
@@ -210,6 +222,19 @@ static void load_cells(const DroverJob *job, DroverDisk *disk, const DroverTask 
     }
 }
 
+static void load_areas(const DroverDisk *disk, DroverTask *task, const Drover__V1__TaskState *state)
+{
+    if (disk->sync_type != DROVER_SYNC_INCREMENTAL || task->kind != DROVER_TASK_COPY)
+        return;
+    uint64_t end = task->range.offset;
+    task->areas = g_array_new(false, false, sizeof(DroverRange));
+    for (size_t i = 0; i + 1 < state->n_area_deltas; i += 2) {
+        DroverRange area = {end + state->area_deltas[i], state->area_deltas[i + 1]};
+        g_array_append_val(task->areas, area);
+        end = area.offset + area.length;
+    }
+}
+
 static void load_task(const DroverJob *job, DroverDisk *disk, const Drover__V1__TaskState *state)
 {
     DroverTask *task = drover_disk_add_task(disk, state->task_id, (DroverTaskKind)state->kind);
@@ -230,8 +255,11 @@ static void load_task(const DroverJob *job, DroverDisk *disk, const Drover__V1__
     codec_read_error(state->error, &task->error);
     task->updated_at_ms = state->updated_at_ms;
     task->not_before_at_ms = state->not_before_ms;
-    if (disk->cells != NULL && drover_task_moves_data(task))
+    load_areas(disk, task, state);
+    if (disk->cells != NULL && drover_task_moves_data(task) && task->round == disk->round) {
+        drover_cells_settle_untouched(disk->cells, task);
         load_cells(job, disk, task, state);
+    }
 }
 
 bool codec_load_task(const uint8_t *value, size_t len, GHashTable *jobs, GError **error)

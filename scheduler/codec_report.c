@@ -9,6 +9,28 @@
 /* Larger than any sensible report; what is kept of one must fit into a state record. */
 #define EVENT_MAX_BYTES (256u << 10)
 
+/* Sorted, merged and inside the disk, or an error. */
+static GArray *read_areas(const Drover__V1__InspectResult *result, const char *disk_id, GError **error)
+{
+    g_autoptr(GArray) areas = g_array_new(false, false, sizeof(DroverRange));
+    uint64_t end = 0;
+    bool sane = result->n_area_deltas % 2 == 0;
+    for (size_t i = 0; sane && i < result->n_area_deltas; i += 2) {
+        uint64_t gap = result->area_deltas[i], length = result->area_deltas[i + 1];
+        sane = gap <= result->capacity_bytes - end && length > 0 && length <= result->capacity_bytes - end - gap &&
+               (gap > 0 || i == 0);
+        if (!sane)
+            break;
+        DroverRange area = {end + gap, length};
+        g_array_append_val(areas, area);
+        end = area.offset + area.length;
+    }
+    if (sane)
+        return g_steal_pointer(&areas);
+    drover_fail(error, DROVER_ERROR_PERMANENT, "The inspection of disk %s has senseless areas", disk_id);
+    return NULL;
+}
+
 static bool read_inspection(CodecEvent *event, const Drover__V1__InspectResult *result, GError **error)
 {
     uint64_t covered = result->bucket_bytes * result->n_bucket_allocated_bytes;
@@ -29,7 +51,13 @@ static bool read_inspection(CodecEvent *event, const Drover__V1__InspectResult *
         .bucket_bytes = result->bucket_bytes,
         .buckets = result->bucket_allocated_bytes,
         .n_buckets = result->n_bucket_allocated_bytes,
+        .areas_unknown_because = result->areas_unknown_because,
     };
+    if (result->areas_known) {
+        event->areas = read_areas(result, event->disk_id, error);
+        event->inspection.areas = event->areas;
+        return event->areas != NULL;
+    }
     return true;
 }
 
@@ -107,9 +135,28 @@ void codec_event_free(CodecEvent *event)
     if (event == NULL)
         return;
     drover_fault_clear(&event->fault);
+    g_clear_pointer(&event->areas, g_array_unref);
     g_clear_pointer(&event->inspection.identity, g_bytes_unref);
     codec_free(event->message);
     g_free(event);
+}
+
+static bool take_ranges(CodecCheckpoint *read, const Drover__V1__CellDone *cell, DroverCellDone *done)
+{
+    if (cell->n_ranges == 0)
+        return true;
+    DroverRange *ranges = codec_alloc(read->held, cell->n_ranges * sizeof *ranges);
+    uint64_t at = cell->cell * DROVER_CELL_BYTES, end = at + DROVER_CELL_BYTES;
+    for (size_t i = 0; i < cell->n_ranges; i++) {
+        const Drover__V1__Range *range = cell->ranges[i];
+        if (range->length == 0 || range->offset < at || range->offset >= end || range->length > end - range->offset)
+            return false;
+        ranges[i] = (DroverRange){range->offset, range->length};
+        at = range->offset + range->length;
+    }
+    done->ranges = ranges;
+    done->n_ranges = cell->n_ranges;
+    return true;
 }
 
 CodecCheckpoint *codec_checkpoint(const uint8_t *value, size_t len, GError **error)
@@ -123,6 +170,7 @@ CodecCheckpoint *codec_checkpoint(const uint8_t *value, size_t len, GError **err
     read->job_id = message->job_id;
     read->disk_id = message->disk_id;
     read->cells = g_array_new(false, true, sizeof(DroverCellDone));
+    read->held = codec_arena();
     for (size_t i = 0; i < message->n_cells; i++) {
         const Drover__V1__CellDone *cell = message->cells[i];
         if (cell->digest.len > DROVER_DIGEST_MAX || cell->data_bytes > DROVER_CELL_BYTES ||
@@ -140,6 +188,11 @@ CodecCheckpoint *codec_checkpoint(const uint8_t *value, size_t len, GError **err
         };
         if (cell->digest.len > 0)
             memcpy(done.root.bytes, cell->digest.data, cell->digest.len);
+        if (!take_ranges(read, cell, &done)) {
+            drover_fail(error, DROVER_ERROR_PERMANENT, "The checkpoint of task %s has senseless ranges",
+                        message->task_id);
+            return NULL;
+        }
         g_array_append_val(read->cells, done);
     }
     read->checkpoint.task_id = message->task_id;
@@ -154,6 +207,7 @@ void codec_checkpoint_free(CodecCheckpoint *checkpoint)
     if (checkpoint == NULL)
         return;
     g_clear_pointer(&checkpoint->cells, g_array_unref);
+    g_ptr_array_unref(checkpoint->held);
     codec_free(checkpoint->message);
     g_free(checkpoint);
 }

@@ -66,6 +66,23 @@ static void fill_phases(GPtrArray *arena, Drover__V1__JobState *state, const Dro
     }
 }
 
+static void fill_rounds(GPtrArray *arena, Drover__V1__JobState *state, const DroverJob *job)
+{
+    state->rounds = codec_alloc(arena, sizeof(void *) * (job->rounds->len + 1));
+    for (guint i = 0; i < job->rounds->len; i++) {
+        const DroverRoundSummary *round = &g_array_index(job->rounds, DroverRoundSummary, i);
+        Drover__V1__RoundSummary *message =
+            codec_new(arena, Drover__V1__RoundSummary, DROVER__V1__ROUND_SUMMARY__INIT);
+        message->round = round->round;
+        message->sync_type = (Drover__V1__SyncType)round->sync_type;
+        message->started_at_ms = round->started_at_ms;
+        message->finished_at_ms = round->finished_at_ms;
+        message->planned_bytes = round->planned_bytes;
+        message->moved_bytes = round->moved_bytes;
+        state->rounds[state->n_rounds++] = message;
+    }
+}
+
 static Drover__V1__FailoverState *fill_failover(GPtrArray *arena, const DroverJob *job)
 {
     if (*job->failover_status == '\0' && *job->vm_id == '\0')
@@ -107,6 +124,10 @@ GBytes *codec_job_state(const DroverJob *job)
     state.failover_requested = job->failover_requested;
     state.setup_progress_percent = job->setup_percent;
     state.failover = fill_failover(arena, job);
+    state.round_started_at_ms = job->round_started_at_ms;
+    state.replicated_until_ms = job->replicated_until_ms;
+    state.round_interval_ms = job->round_interval_ms;
+    fill_rounds(arena, &state, job);
     fill_ledger(arena, &state, job);
     fill_operations(arena, &state, job, spec);
     fill_phases(arena, &state, job);
@@ -157,6 +178,9 @@ GBytes *codec_disk_state(const DroverJob *job, const DroverDisk *disk)
     state.repaired_cells = disk->repaired_cells;
     state.verified_bytes = disk->verified_bytes;
     state.vm_id = disk->vm_id;
+    state.previous_receipt = disk->previous_receipt;
+    state.found_change_id = disk->found_change_id;
+    state.sync_type = (Drover__V1__SyncType)disk->sync_type;
     Drover__V1__StateRecord record = DROVER__V1__STATE_RECORD__INIT;
     record.record_case = DROVER__V1__STATE_RECORD__RECORD_DISK;
     record.disk = &state;
@@ -164,6 +188,20 @@ GBytes *codec_disk_state(const DroverJob *job, const DroverDisk *disk)
     codec_free(state.spec);
     codec_free(state.identity);
     return packed;
+}
+
+static void fill_areas(GPtrArray *arena, Drover__V1__TaskState *state, const DroverTask *task)
+{
+    if (task->areas == NULL)
+        return;
+    uint64_t end = task->range.offset;
+    state->area_deltas = codec_alloc(arena, sizeof(uint64_t) * 2 * ((size_t)task->areas->len + 1));
+    for (guint i = 0; i < task->areas->len; i++) {
+        const DroverRange *area = &g_array_index(task->areas, DroverRange, i);
+        state->area_deltas[state->n_area_deltas++] = area->offset - end;
+        state->area_deltas[state->n_area_deltas++] = area->length;
+        end = area->offset + area->length;
+    }
 }
 
 GBytes *codec_task_state(const DroverJob *job, const DroverDisk *disk, const DroverTask *task)
@@ -194,6 +232,7 @@ GBytes *codec_task_state(const DroverJob *job, const DroverDisk *disk, const Dro
         range.offset = task->range.offset;
         range.length = task->range.length;
         state.range = &range;
+        fill_areas(arena, &state, task);
         if (disk->cells != NULL) {
             verified = drover_cells_verified_bits(disk->cells, &task->range);
             state.verified_cells.data = verified->data;

@@ -2,6 +2,7 @@
 /* What the leader sends: tasks, control, audit, heartbeats. */
 #include "scheduler/codec_internal.h"
 
+#include "core/planner.h"
 #include "drover/v1/control.pb-c.h"
 #include "drover/v1/fleet.pb-c.h"
 #include "drover/v1/task.pb-c.h"
@@ -29,6 +30,8 @@ GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const D
     Drover__V1__InspectTask inspect = DROVER__V1__INSPECT_TASK__INIT;
     Drover__V1__Task message = envelope(job, task->task_id, disk->disk_id, task->attempt, now_ms);
     inspect.source = spec->source;
+    inspect.changed_areas = job->round > 0 && job->sync_type != DROVER_SYNC_DEEP_VERIFY;
+    inspect.since_change_id = disk->change_id;
     message.assigned_to = task->owner_process;
     message.body_case = DROVER__V1__TASK__BODY_INSPECT;
     message.inspect = &inspect;
@@ -46,6 +49,42 @@ static void fill_target(Drover__V1__NbdTarget *target, const DroverJob *job, con
     target->export_name = disk->export_name;
     target->generation = disk->generation;
     target->token = disk->token;
+}
+
+/* What TASK copies where only areas count, also for repairs of such cells; NULL: its whole range. */
+static GArray *areas_of(const DroverDisk *disk, const DroverTask *task)
+{
+    if (task->kind == DROVER_TASK_COPY || disk->sync_type != DROVER_SYNC_INCREMENTAL)
+        return task->areas != NULL ? g_array_ref(task->areas) : NULL;
+    GArray *areas = g_array_new(false, false, sizeof(DroverRange));
+    for (guint i = 0; i < disk->tasks->len; i++) {
+        const DroverTask *copied = disk->tasks->pdata[i];
+        if (copied->areas == NULL)
+            continue;
+        g_autoptr(GArray) inside = drover_areas_in(copied->areas, &task->range);
+        g_array_append_vals(areas, inside->data, inside->len);
+    }
+    return areas;
+}
+
+static Drover__V1__Range **fill_ranges(GPtrArray *arena, const DroverRange *ranges, size_t n)
+{
+    Drover__V1__Range *all = codec_alloc(arena, sizeof *all * (n + 1));
+    Drover__V1__Range **list = codec_alloc(arena, sizeof *list * (n + 1));
+    for (size_t i = 0; i < n; i++) {
+        drover__v1__range__init(&all[i]);
+        all[i].offset = ranges[i].offset;
+        all[i].length = ranges[i].length;
+        list[i] = &all[i];
+    }
+    return list;
+}
+
+static Drover__V1__SyncType sync_type_of(const DroverDisk *disk, const DroverTask *task)
+{
+    if (disk->sync_type == 0 || (disk->sync_type == DROVER_SYNC_DEEP_VERIFY && task->kind == DROVER_TASK_REPAIR))
+        return DROVER__V1__SYNC_TYPE__SYNC_TYPE_FULL;
+    return (Drover__V1__SyncType)disk->sync_type;
 }
 
 GBytes *codec_copy_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, uint64_t rate,
@@ -68,7 +107,12 @@ GBytes *codec_copy_task(const DroverJob *job, const DroverDisk *disk, const Drov
     copy.source = spec->source;
     copy.identity = identity;
     copy.capacity_bytes = disk->capacity_bytes;
-    copy.sync_type = (Drover__V1__SyncType)job->sync_type;
+    copy.sync_type = sync_type_of(disk, task);
+    g_autoptr(GArray) areas = areas_of(disk, task);
+    if (areas != NULL) {
+        copy.n_areas = areas->len;
+        copy.areas = fill_ranges(arena, (const DroverRange *)(const void *)areas->data, areas->len);
+    }
     copy.range = &range;
     if (repair) {
         g_autoptr(GByteArray) none = NULL;
@@ -130,6 +174,8 @@ GBytes *codec_verify_task(const DroverJob *job, const DroverDisk *disk, const Dr
         cell->cell = g_array_index(batch->cells, uint64_t, i);
         cell->digest.data = disk->cells->cell[cell->cell].root.bytes;
         cell->digest.len = disk->cells->cell[cell->cell].root.len;
+        cell->n_ranges = disk->cells->cell[cell->cell].n_ranges;
+        cell->ranges = fill_ranges(arena, disk->cells->cell[cell->cell].ranges, cell->n_ranges);
         verify.cells[verify.n_cells++] = cell;
     }
     message.assigned_to = job->agent;

@@ -168,6 +168,12 @@ static void collect_disk(World *world, DroverJob *job, DroverDisk *disk)
         if (drover_task_is_ended(task))
             world_drop_checkpoints(world, job, task);
     }
+    for (guint i = 0; i < disk->retired->len; i++) {
+        g_autofree char *key = g_strdup_printf("job/%s/disk/%s/task/%s", job->job_id, disk->disk_id,
+                                               (const char *)disk->retired->pdata[i]);
+        outbox_add(world->outbox, "drover.state", 0, key, NULL);
+    }
+    g_ptr_array_set_size(disk->retired, 0);
     if (!disk->dirty)
         return;
     disk->dirty = false;

@@ -142,9 +142,15 @@ static DroverTask *take_header(const Drover__V1__Task *from)
     return to;
 }
 
-/* A bitmap may be named by the round: "drover-{round}" holds what changed up to the freezing for that round. */
-static void name_bitmap(DroverTask *task)
+/* What the submission says of size and digest was true of round 0. A bitmap may be named by the round: "drover-{round}"
+ * holds what changed up to the freezing for that round. */
+static void fit_to_round(DroverTask *task)
 {
+    if (task->round > 0 && task->source.type == DROVER_SOURCE_FILE) {
+        task->source.has_expected_size = false;
+        g_free(task->source.expected_sha256);
+        task->source.expected_sha256 = g_strdup("");
+    }
     if (task->source.dirty_bitmap == NULL || strstr(task->source.dirty_bitmap, "{round}") == NULL)
         return;
     g_autofree char *round = g_strdup_printf("%u", task->round);
@@ -190,7 +196,7 @@ DroverTask *drover_codec_task(const uint8_t *data, size_t len, DroverTask **head
                 *header = take_header(message);
             g_clear_pointer(&task, drover_task_free);
         } else {
-            name_bitmap(task);
+            fit_to_round(task);
         }
     }
     drover__v1__task__free_unpacked(message, NULL);

@@ -35,6 +35,33 @@ static void print_disk(GHashTable *d)
     line("  receipt", drover_view_text(d, "receipt"));
 }
 
+/* How far behind the source the target is, and whether rounds get smaller. */
+static void print_replication(GHashTable *fields)
+{
+    const char *rounds = drover_view_text(fields, "rounds"), *until = drover_view_text(fields, "replicated_until");
+    int64_t interval_ms = drover_view_number(fields, "round_interval_ms");
+    if (interval_ms > 0) {
+        g_autofree char *interval = drover_duration_text(interval_ms / 1000);
+        g_print("%-18s %s\n", "rounds every", interval);
+    }
+    if (*until == '\0')
+        return;
+    g_autoptr(GTimeZone) utc = g_time_zone_new_utc();
+    g_autoptr(GDateTime) then = g_date_time_new_from_iso8601(until, utc);
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *lag =
+        drover_duration_text(then != NULL ? g_date_time_difference(now, then) / G_TIME_SPAN_SECOND : -1);
+    g_print("%-18s %s, %s ago\n", "recovery point", until, lag);
+    g_auto(GStrv) list = g_strsplit(rounds, ",", -1);
+    for (guint i = 0; list[i] != NULL; i++) {
+        g_auto(GStrv) part = g_strsplit(list[i], ":", 4);
+        if (g_strv_length(part) != 4)
+            continue;
+        g_autofree char *size = drover_size_text(g_ascii_strtoll(part[2], NULL, 10));
+        g_print("  round %-10s %s, %s moved in %s ms\n", part[0], part[1], size, part[3]);
+    }
+}
+
 static void print_job(const DroverJobView *view)
 {
     GHashTable *f = view->fields;
@@ -55,6 +82,7 @@ static void print_job(const DroverJobView *view)
             drover_view_text(f, "vma_sync_type"));
     if (!drover_view_ended(view))
         g_print("%-18s %s, ETA %s\n", "rate", rate, left);
+    print_replication(f);
     line("agent", drover_view_text(f, "agent"));
     line("created", drover_view_text(f, "created_at"));
     line("started", drover_view_text(f, "started_at"));

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rounds after the first: when one begins, of which kind it is for each disk, and what follows its end. */
+#include "core/job_internal.h"
+
+#include "core/planner.h"
+#include "lib/base/ids.h"
+
+/* In one task: half of what fits into a record, because its last cell may add as many. */
+#define AREAS_A_TASK 16000u
+
+bool drover_job_is_inspected(const DroverDisk *disk)
+{
+    return disk->capacity_bytes > 0 && (disk->round == 0 || disk->sync_type != 0);
+}
+
+static void retire_tasks(DroverDisk *disk)
+{
+    for (guint i = 0; i < disk->tasks->len; i++)
+        g_ptr_array_add(disk->retired, g_strdup(((const DroverTask *)disk->tasks->pdata[i])->task_id));
+    g_ptr_array_set_size(disk->tasks, 0);
+}
+
+static void begin_disk(Step *step, DroverDisk *disk)
+{
+    const DroverJob *job = step->job;
+    retire_tasks(disk);
+    disk->round = job->round;
+    disk->sync_type = 0;
+    if (*disk->receipt != '\0')
+        drover_set_string(&disk->previous_receipt, disk->receipt);
+    drover_set_string(&disk->receipt, "");
+    drover_set_string(&disk->round_digest, "");
+    drover_set_string(&disk->found_change_id, "");
+    disk->final_counts = (DroverCounts){0};
+    disk->repaired_cells = 0;
+    disk->verified_bytes = 0;
+    disk->op_failures = 0;
+    disk->op_not_before_ms = 0;
+    disk->sync_status = DROVER_SYNC_INSPECTING;
+    disk->dirty = true;
+    g_autofree char *task_id = drover_task_id(job->job_id, disk->disk_id, job->round, "inspect", "0");
+    DroverTask *task = drover_disk_add_task(disk, task_id, DROVER_TASK_INSPECT);
+    task->round = job->round;
+    task->updated_at_ms = step->at->now_ms;
+}
+
+static void begin_round(Step *step, int sync_type)
+{
+    DroverJob *job = step->job;
+    job->round++;
+    job->sync_type = sync_type;
+    job->round_started_at_ms = step->at->now_ms;
+    job->completed_at_ms = 0;
+    drover_fault_clear(&job->error);
+    for (guint i = 0; i < job->disks->len; i++)
+        begin_disk(step, job->disks->pdata[i]);
+    drover_outputs_audit(step->outputs, "info", "job.round", NULL, "Round %u begins", job->round);
+    drover_step_enter(step, DROVER_PHASE_PREFLIGHT);
+}
+
+/* Why no other round is possible, or NULL. */
+static const char *hindrance(const DroverJob *job)
+{
+    for (guint i = 0; i < job->disks->len; i++) {
+        const DroverDisk *disk = job->disks->pdata[i];
+        if (*disk->volume_id == '\0')
+            return "DRV-SYNC-NO-COPY: the job has no volumes to bring up to date";
+        if (*disk->vm_id != '\0' || disk->diverged)
+            return "DRV-SYNC-DIVERGED: the volumes belong to the target VM; a round would overwrite what it wrote";
+    }
+    if (job->disks->len == 0)
+        return "DRV-SYNC-NO-COPY: the job has no disks";
+    return NULL;
+}
+
+static void set_interval(Step *step, uint64_t interval_ms)
+{
+    DroverJob *job = step->job;
+    if (job->round_interval_ms == interval_ms)
+        return;
+    job->round_interval_ms = interval_ms;
+    job->dirty = true;
+    drover_outputs_audit(step->outputs, "info", "job.interval", NULL,
+                         interval_ms > 0 ? "Rounds begin every %" G_GUINT64_FORMAT " ms from now on"
+                                         : "Rounds begin only when told (interval %" G_GUINT64_FORMAT ")",
+                         interval_ms);
+}
+
+void drover_step_sync(Step *step, const DroverInput *input)
+{
+    DroverJob *job = step->job;
+    const char *why = NULL;
+    bool ended = job->phase == DROVER_PHASE_COMPLETED || job->phase == DROVER_PHASE_FAILED;
+    if (drover_phase_is_undoing(job->phase) || (drover_phase_is_ended(job->phase) && !ended))
+        why = "the job has ended or is being undone";
+    else if (input->has_interval && input->interval_ms > 0 && input->interval_ms < DROVER_ROUND_INTERVAL_MIN_MS)
+        why = "DRV-SPEC-ROUNDS: rounds cannot begin more often than every second";
+    else if (ended)
+        why = hindrance(job);
+    else if (!input->only_interval && job->phase != DROVER_PHASE_REPLICATING)
+        why = "a round is under way";
+    else if (job->failover_requested)
+        why = "the failover is under way";
+    if (why != NULL) {
+        drover_outputs_audit(step->outputs, "warning", "job.command-refused", NULL, "Another round refused: %s", why);
+        return;
+    }
+    if (input->has_interval)
+        set_interval(step, input->interval_ms);
+    if (input->only_interval && (!ended || job->round_interval_ms == 0))
+        return;
+    job->failover_requested = false; /* of a failover that failed */
+    drover_set_string(&job->failover_status, "");
+    /* Nobody knows what a failed round has written. */
+    begin_round(step, job->phase == DROVER_PHASE_FAILED ? DROVER_SYNC_DEEP_VERIFY : input->sync_type);
+}
+
+void drover_step_replicating(Step *step)
+{
+    DroverJob *job = step->job;
+    if (job->failover_requested)
+        begin_round(step, job->deep_verify_before_cutover ? DROVER_SYNC_DEEP_VERIFY : 0);
+    else if (job->round_interval_ms == 0)
+        drover_step_enter(step, DROVER_PHASE_PARKING);
+    else if (!job->paused && step->at->now_ms - job->round_started_at_ms >= (int64_t)job->round_interval_ms)
+        begin_round(step, 0);
+}
+
+static void remember_round(Step *step)
+{
+    DroverJob *job = step->job;
+    DroverRoundSummary summary = {
+        .round = job->round,
+        .started_at_ms = job->round_started_at_ms,
+        .finished_at_ms = step->at->now_ms,
+    };
+    for (guint i = 0; i < job->disks->len; i++) {
+        const DroverDisk *disk = job->disks->pdata[i];
+        summary.sync_type = MAX(summary.sync_type, disk->sync_type);
+        summary.planned_bytes += disk->allocated_bytes;
+        summary.moved_bytes += disk->final_counts.data + disk->final_counts.zero_found;
+    }
+    if (job->rounds->len >= DROVER_ROUNDS_KEPT)
+        g_array_remove_index(job->rounds, 0);
+    g_array_append_val(job->rounds, summary);
+    job->replicated_until_ms = job->round_started_at_ms;
+    job->dirty = true;
+    drover_outputs_audit(step->outputs, "info", "job.round-done", NULL,
+                         "Round %u (%s) is final: %" G_GUINT64_FORMAT " bytes moved", job->round,
+                         drover_sync_type_name(summary.sync_type), summary.moved_bytes);
+}
+
+void drover_step_rounds_over(Step *step)
+{
+    DroverJob *job = step->job;
+    remember_round(step);
+    /* A replicated job is handed over after a round that began when that had been asked for. */
+    bool last = job->round_interval_ms == 0 || job->round_started_at_ms >= job->failover_started_at_ms;
+    if (job->failover_requested && last)
+        drover_step_enter(step, DROVER_PHASE_CUTOVER);
+    else
+        drover_step_enter(step, job->round_interval_ms > 0 ? DROVER_PHASE_REPLICATING : DROVER_PHASE_PARKING);
+}
+
+static void plan_areas(Step *step, DroverDisk *disk, const GArray *areas)
+{
+    uint64_t bytes = 0;
+    for (guint i = 0; i < areas->len; i++)
+        bytes += g_array_index(areas, DroverRange, i).length;
+    g_autoptr(GArray) plan = drover_plan_by_areas(
+        areas, disk->capacity_bytes, drover_plan_task_bytes(bytes, step->at->copy_slots), AREAS_A_TASK);
+    for (guint i = 0; i < plan->len; i++) {
+        const DroverPlannedRange *planned = &g_array_index(plan, DroverPlannedRange, i);
+        g_autofree char *rest = g_strdup_printf("%" G_GUINT64_FORMAT, planned->range.offset);
+        g_autofree char *task_id = drover_task_id(step->job->job_id, disk->disk_id, disk->round, "copy", rest);
+        DroverTask *task = drover_disk_add_task(disk, task_id, DROVER_TASK_COPY);
+        task->range = planned->range;
+        task->areas = drover_areas_in(areas, &planned->range);
+        task->planned_bytes = planned->planned_bytes;
+        task->round = disk->round;
+        task->updated_at_ms = step->at->now_ms;
+    }
+}
+
+static bool sizes_allow(const DroverDisk *disk, const DroverInspection *found, DroverFault *fault)
+{
+    if (found->capacity_bytes < disk->capacity_bytes)
+        drover_fault_set(fault, DROVER_ERROR_PERMANENT, "DRV-SOURCE-SHRUNK",
+                         "DRV-SOURCE-SHRUNK: the source of disk %s has %" G_GUINT64_FORMAT
+                         " bytes now, it had %" G_GUINT64_FORMAT "; migrate it under a new job",
+                         disk->disk_id, found->capacity_bytes, disk->capacity_bytes);
+    else if (found->capacity_bytes > disk->target_size_bytes)
+        drover_fault_set(fault, DROVER_ERROR_PERMANENT, "DRV-TARGET-TOO-SMALL",
+                         "DRV-TARGET-TOO-SMALL: the source of disk %s has grown to %" G_GUINT64_FORMAT
+                         " bytes, volume %s has %" G_GUINT64_FORMAT "; migrate it under a new job",
+                         disk->disk_id, found->capacity_bytes, disk->volume_id, disk->target_size_bytes);
+    return fault->error_class == 0;
+}
+
+bool drover_step_decide_round(Step *step, DroverDisk *disk, const DroverInspection *found, DroverFault *fault)
+{
+    const DroverJob *job = step->job;
+    if (job->round == 0) {
+        disk->sync_type = DROVER_SYNC_FULL;
+        return true;
+    }
+    if (!sizes_allow(disk, found, fault))
+        return false;
+    bool grown = found->capacity_bytes > disk->capacity_bytes;
+    if (job->sync_type != DROVER_SYNC_DEEP_VERIFY && !grown && found->areas != NULL) {
+        disk->sync_type = DROVER_SYNC_INCREMENTAL;
+        plan_areas(step, disk, found->areas);
+        return true;
+    }
+    if (job->digest == DROVER_DIGEST_NONE) {
+        drover_fault_set(fault, DROVER_ERROR_PERMANENT, "DRV-SYNC-UNSUPPORTED",
+                         "DRV-SYNC-UNSUPPORTED: what changed on disk %s is not known, and a job without digests "
+                         "cannot compare; submit a new one with a digest",
+                         disk->disk_id);
+        return false;
+    }
+    disk->sync_type = DROVER_SYNC_DEEP_VERIFY;
+    if (grown)
+        drover_outputs_audit(step->outputs, "info", "disk.grown", disk->disk_id,
+                             "Grown from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT " bytes; comparing all of it",
+                             disk->capacity_bytes, found->capacity_bytes);
+    else if (job->sync_type != DROVER_SYNC_DEEP_VERIFY)
+        drover_outputs_audit(step->outputs, "warning", "disk.compare", disk->disk_id,
+                             "Comparing digests, because it is not known what changed: %s",
+                             found->areas_unknown_because != NULL ? found->areas_unknown_because : "");
+    return true;
+}
