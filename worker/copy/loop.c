@@ -138,10 +138,9 @@ static void grow_connections(DroverCopy *copy)
     } ends[] = {{copy->source, &copy->read_window, &copy->read_latency},
                 {copy->target, &copy->write_window, &copy->write_latency}};
     for (size_t i = 0; i < G_N_ELEMENTS(ends); i++) {
-        uint64_t wanted = ends[i].window->bytes / copy->params.request_bytes;
-        if (drover_latency_percentile(ends[i].latency, 5) >= LONG_PATH_US &&
-            wanted > REQUESTS_A_CONNECTION * drover_side_open_connections(ends[i].side))
-            drover_side_grow(ends[i].side);
+        uint64_t requests = ends[i].window->bytes / copy->params.request_bytes;
+        if (drover_latency_percentile(ends[i].latency, 5) >= LONG_PATH_US)
+            drover_side_grow(ends[i].side, (requests + REQUESTS_A_CONNECTION - 1) / REQUESTS_A_CONNECTION);
     }
 }
 

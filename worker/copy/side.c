@@ -400,11 +400,13 @@ void drover_side_handle_fds(DroverSide *side, const struct pollfd *fds, size_t n
             handle(&side->conns[i], fds[at++].revents, now_us);
 }
 
-void drover_side_grow(DroverSide *side)
+void drover_side_grow(DroverSide *side, uint64_t connections)
 {
-    if (side->known && side->info.can_multi_conn && side->n_wanted < side->n_conns &&
-        side->n_ready == side->n_wanted)
-        side->n_start = ++side->n_wanted;
+    if (!side->known || !side->info.can_multi_conn || side->n_ready != side->n_wanted)
+        return;
+    uint64_t most = MIN(2 * side->n_wanted, side->n_conns);
+    if (connections > side->n_wanted)
+        side->n_start = side->n_wanted = (unsigned)MIN(connections, most);
 }
 
 bool drover_side_is_up(const DroverSide *side)

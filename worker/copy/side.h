@@ -106,8 +106,8 @@ size_t drover_side_max_fds(const DroverSide *side);
 size_t drover_side_fill_fds(DroverSide *side, struct pollfd *fds);
 void drover_side_handle_fds(DroverSide *side, const struct pollfd *fds, size_t n, int64_t now_us);
 
-/* One more connection, if max_connections allows and all that are wanted work. */
-void drover_side_grow(DroverSide *side);
+/* Up to CONNECTIONS, if all that are wanted so far work; at most twice as many, and max_connections. */
+void drover_side_grow(DroverSide *side, uint64_t connections);
 
 bool drover_side_is_up(const DroverSide *side);                   /* at least one connection works */
 const DroverExportInfo *drover_side_info(const DroverSide *side); /* NULL until the first connection */
