@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -130,9 +131,15 @@ class Frontdoor:
     def reload(self):
         """A new worker process takes over; the old one keeps its connections."""
         workers, loadings = self.workers(), self._loadings()
-        self.child.send_signal(signal.SIGUSR2)
-        wait_for(lambda: self._loadings() > loadings and self.workers() - workers and self.ask("show info"), 20,
-                 "The new worker of HAProxy")
+        sent = [0.0]
+
+        def done():
+            if time.monotonic() - sent[0] > 3:  # HAProxy forgets a signal that comes right after its start
+                self.child.send_signal(signal.SIGUSR2)
+                sent[0] = time.monotonic()
+            return self._loadings() > loadings and self.workers() - workers and self.ask("show info")
+
+        wait_for(done, 60, "The new worker of HAProxy")
 
     def rotate(self):
         return drover("frontdoor", "rotate", f"--config={self.conf}")

@@ -503,11 +503,11 @@ def test_a_migration_goes_through_the_door(make_fleet, make_door, tmp_path, work
         "worker": {"target-tls": "true", "tls-ca": pki.ca, "tls-cert": worker}})
     raw = make_raw(work / "frontdoor.raw", 512, 192, seed=11)
     fleet.drover("migrate", "--source", f"file:{raw}", "--name", "door", "--job-id", "door", "--bandwidth-limit", "48M")
-    wait_for(lambda: int(job_hash(fleet, "door").get("bytes_transferred") or 0) > 32 * MIB, 60, "The copy to get on")
+    wait_for(lambda: int(job_hash(fleet, "door").get("bytes_transferred") or 0) > 32 * MIB, 180, "The copy to get on")
     door.kill()
     pki.renew("worker-1", "frontdoor")
     door.start()
-    final = wait_job(fleet, "door")
+    final = wait_job(fleet, "door", seconds=240)
     assert same_content(raw, volume_path(fleet, "door")) is None
     assert final["bytes_transferred"] == final["total_bytes"]
     assert '/O=site-1/OU=worker/CN=worker-1"' in (door.dir / "haproxy.log").read_text()
