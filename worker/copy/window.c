@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker/copy/window.h"
 
+#include <stdbool.h>
+
 #define SAMPLE_US 50000
 
 void drover_window_init(DroverWindow *window, uint64_t floor_bytes, uint64_t limit_bytes, int64_t now_us)
@@ -21,7 +23,12 @@ static void settle(DroverWindow *window)
         rate = window->rate[i] > rate ? window->rate[i] : rate;
         min_us = window->min_us[i] < min_us ? window->min_us[i] : min_us;
     }
-    double product = 2.0 * (double)rate * (double)min_us / 1e6;
+    /* A sample right after the window has grown still counts answers of the smaller one, so that twice would
+     * double it only every second round trip: four times, as long as more brings more. */
+    unsigned newest = (window->next + DROVER_WINDOW_SAMPLES - 1) % DROVER_WINDOW_SAMPLES;
+    unsigned before = (newest + DROVER_WINDOW_SAMPLES - 1) % DROVER_WINDOW_SAMPLES;
+    bool rises = (double)window->rate[newest] > 1.25 * (double)window->rate[before];
+    double product = (rises ? 4.0 : 2.0) * (double)rate * (double)min_us / 1e6;
     if (product < (double)window->floor_bytes)
         window->bytes = window->floor_bytes;
     else if (product > (double)window->limit_bytes)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How many bytes of reads to keep in flight: twice bandwidth x round-trip time (Little's law; the factor
- * probes for more and follows down when the path gets slower), never less than a floor, never more than the
- * memory budget. Round-trip time is the least that was seen lately, since everything above it is queueing
- * that our own requests cause. Pure.
+ * probes for more and follows down when the path gets slower), four times while the bandwidth rises, never
+ * less than a floor, never more than the memory budget. Round-trip time is the least that was seen lately,
+ * since everything above it is queueing that our own requests cause. Pure.
  */
 #ifndef DROVER_WORKER_COPY_WINDOW_H
 #define DROVER_WORKER_COPY_WINDOW_H
