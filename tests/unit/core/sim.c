@@ -141,7 +141,7 @@ static void execute(Sim *sim, const DroverOperation *op, DroverOperationResult *
             problem(sim, "attaching a volume at %s", place);
         put(sim, op->volume_id, "appliance");
         result->device_path = "/dev/vdb";
-        result->device_size_bytes = CAPACITY;
+        result->device_size_bytes = MAX(CAPACITY, op->size_bytes); /* volumes are whole GiB */
         break;
     case DROVER_OP_DETACH_VOLUME:
         if (open)
