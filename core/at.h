@@ -24,6 +24,7 @@ typedef struct {
     int64_t verify_wait_ms;    /* a batch that is not full goes out after this */
     int64_t verify_timeout_ms; /* then it is sent again */
     uint32_t verify_batches;   /* outstanding per agent */
+    uint32_t transfers_per_target; /* running at a time towards one home appliance; 0: any number */
 } DroverLimits;
 #define DROVER_LIMITS_DEFAULT                                                                                \
     ((DroverLimits){.claim_timeout_ms = 15000,                                                               \

@@ -94,8 +94,16 @@ static int32_t choose_partition(const DroverProcess *process, const DroverTask *
     return g_array_index(owned, int32_t, spread % owned->len);
 }
 
+static bool is_cutover(const DroverJob *job)
+{
+    return job->failover_requested && job->round > 0;
+}
+
 static bool goes_before(const Share *a, const Share *b)
 {
+    /* Somebody's downtime runs: before everything else, whatever it has already. */
+    if (is_cutover(a->job) != is_cutover(b->job))
+        return is_cutover(a->job);
     if ((a->running == 0) != (b->running == 0))
         return a->running == 0;
     if (a->job->priority != b->job->priority)
@@ -118,13 +126,34 @@ static Share *next_share(GArray *shares)
     return best;
 }
 
-static bool assign_one(Share *share, GArray *workers, const DroverAt *at, GArray *assignments)
+/* Transfers that run towards the target AGENT, over all workers. */
+static uint32_t transfers_to(GPtrArray *jobs, const char *agent)
+{
+    uint32_t count = 0;
+    for (guint j = 0; j < jobs->len; j++) {
+        const DroverJob *job = jobs->pdata[j];
+        if (g_strcmp0(job->agent, agent) != 0)
+            continue;
+        for (guint d = 0; d < job->disks->len; d++) {
+            const DroverDisk *disk = job->disks->pdata[d];
+            for (guint t = 0; t < disk->tasks->len; t++)
+                count += drover_task_moves_data(disk->tasks->pdata[t]) && drover_task_is_live(disk->tasks->pdata[t]);
+        }
+    }
+    return count;
+}
+
+static bool assign_one(GPtrArray *jobs, uint32_t transfers_max, Share *share, GArray *workers, const DroverAt *at,
+                       GArray *assignments)
 {
     DroverJob *job = share->job;
     if (job->bandwidth_limit > 0 && share->running >= DROVER_LIMITED_TASKS_MAX)
         return false;
     DroverDisk *disk = NULL;
     DroverTask *task = next_of_job(job, at, &disk);
+    if (task != NULL && transfers_max > 0 && drover_task_moves_data(task) &&
+        transfers_to(jobs, job->agent) >= transfers_max)
+        return false;
     Worker *worker = task != NULL ? choose_worker(workers, job->site, task) : NULL;
     if (worker == NULL)
         return false;
@@ -165,8 +194,8 @@ static GArray *collect_shares(GPtrArray *jobs, GArray *workers, const DroverAt *
     return shares;
 }
 
-GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, const DroverAt *at, uint64_t *ready,
-                            uint64_t *running)
+GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, uint32_t transfers_max, const DroverAt *at,
+                            uint64_t *ready, uint64_t *running)
 {
     g_autoptr(GPtrArray) processes = drover_fleet_ready(fleet, DROVER_ROLE_WORKER, NULL, at);
     g_autoptr(GArray) workers = g_array_new(false, false, sizeof(Worker));
@@ -178,7 +207,7 @@ GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, const Dro
     g_autoptr(GArray) shares = collect_shares(jobs, workers, at, ready, running);
     GArray *assignments = g_array_new(false, false, sizeof(DroverAssignment));
     for (Share *share; (share = next_share(shares)) != NULL;) {
-        if (assign_one(share, workers, at, assignments)) {
+        if (assign_one(jobs, transfers_max, share, workers, at, assignments)) {
             --*ready;
             ++*running;
         } else {

@@ -30,10 +30,11 @@ bool drover_queue_is_eligible(const DroverJob *job, const DroverDisk *disk, cons
 /*
  * Assigns (drover_task_assign) whatever fits. JOBS: DroverJob, the active ones. Returns a new array of
  * DroverAssignment; *READY becomes the number of eligible tasks that found no slot, *RUNNING that of live
- * tasks.
+ * tasks. At most TRANSFERS_MAX (0: any number) tasks that move data run towards one home appliance at a time. The last
+ * rounds before a cutover go first.
  */
-GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, const DroverAt *at, uint64_t *ready,
-                            uint64_t *running);
+GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, uint32_t transfers_max, const DroverAt *at,
+                            uint64_t *ready, uint64_t *running);
 
 /* Device slots that chosen jobs will still take at AGENT. */
 uint32_t drover_queue_reserved_slots(GPtrArray *jobs, const char *agent);

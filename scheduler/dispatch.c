@@ -260,7 +260,8 @@ static void hand_out(World *world, GPtrArray *active, bool refresh_grants)
 {
     DroverAt at = world_at(world, NULL);
     g_autoptr(GArray) assigned =
-        drover_queue_assign(active, world->fleet, &at, &world->tasks_ready, &world->tasks_running);
+        drover_queue_assign(active, world->fleet, world->options->limits.transfers_per_target, &at, &world->tasks_ready,
+                            &world->tasks_running);
     GHashTableIter iter;
     void *value;
     g_hash_table_iter_init(&iter, world->jobs);

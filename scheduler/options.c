@@ -31,6 +31,7 @@ const DroverOption scheduler_options[] = {
     DURATION("verify-wait", "500ms", "A read-back request that is not full goes out after this"),
     DURATION("verify-timeout", "5m", "A read-back request that is not answered this long is sent again"),
     NUMBER("verify-batches", "4", "Most read-back requests outstanding at one agent"),
+    NUMBER("transfers-per-target", "0", "Most copies running at a time towards one volume agent; 0: any number"),
     DURATION("grant-ttl", "30s", "A bandwidth grant expires after this"),
     DURATION("job-retention", "720h", "An ended job that left nothing behind is forgotten after this"),
     DROVER_OPTION_END,
@@ -83,6 +84,7 @@ SchedulerOptions *scheduler_options_read(const DroverConfig *config, GError **er
         .verify_wait_ms = drover_config_int(config, "scheduler.verify-wait"),
         .verify_timeout_ms = drover_config_int(config, "scheduler.verify-timeout"),
         .verify_batches = (uint32_t)drover_config_int(config, "scheduler.verify-batches"),
+        .transfers_per_target = (uint32_t)drover_config_int(config, "scheduler.transfers-per-target"),
     };
     options->heartbeat_interval_ms = drover_config_int(config, "scheduler.heartbeat-interval");
     options->batch_inputs = (unsigned)drover_config_int(config, "scheduler.batch-inputs");

@@ -13,6 +13,7 @@ typedef struct {
     DroverFleet *fleet;
     DroverAt at;
     uint64_t ready, running;
+    uint32_t transfers_max;
 } Case;
 
 static int setup(void **state)
@@ -69,7 +70,7 @@ static DroverJob *add_job(Case *c, const char *id, unsigned tasks, uint32_t prio
 
 static guint assign(Case *c)
 {
-    g_autoptr(GArray) assigned = drover_queue_assign(c->jobs, c->fleet, &c->at, &c->ready, &c->running);
+    g_autoptr(GArray) assigned = drover_queue_assign(c->jobs, c->fleet, c->transfers_max, &c->at, &c->ready, &c->running);
     return assigned->len;
 }
 
@@ -97,6 +98,25 @@ static void test_only_free_slots(void **state)
     const DroverTask *first = ((DroverDisk *)job->disks->pdata[0])->tasks->pdata[0];
     assert_int_equal(first->partition, 1);
     assert_string_equal(first->owner_process, "w1");
+}
+
+static void test_bound_of_a_target(void **state)
+{
+    Case *c = *state;
+    DroverJob *bulk = add_job(c, "bulk", 10, 9), *cutover = add_job(c, "cutover", 10, 0);
+    DroverJob *other = add_job(c, "other", 3, 0);
+    drover_set_string(&bulk->agent, "appliance-1");
+    drover_set_string(&cutover->agent, "appliance-1");
+    drover_set_string(&other->agent, "appliance-2");
+    cutover->round = 1;
+    cutover->failover_requested = true;
+    c->transfers_max = 4;
+    add_worker(c, "w1", "s", 20, 1);
+    assert_int_equal(assign(c), 7);
+    assert_int_equal(live(cutover), 4); /* a downtime goes before priority and fairness */
+    assert_int_equal(live(bulk), 0);
+    assert_int_equal(live(other), 3);
+    assert_int_equal(assign(c), 0);
 }
 
 static void test_silent_and_draining_workers(void **state)
@@ -236,6 +256,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_only_free_slots, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bound_of_a_target, setup, teardown),
         cmocka_unit_test_setup_teardown(test_silent_and_draining_workers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_fairness_and_priority, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_eligible, setup, teardown),
