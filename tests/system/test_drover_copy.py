@@ -217,3 +217,28 @@ def test_the_token_is_never_shown(dir, serve):
     assert "migration-vol-8" in stderr
     for text in (done.stderr, stderr, cmdlines, (dir / "report").read_text(), (dir / "report2").read_text()):
         assert token not in text
+
+
+def test_a_signal_ends_the_read_back(dir, serve):
+    """Also there a server that stays away is not waited for when somebody wants to stop, nor longer than was asked."""
+    source = make_disk(dir / "a", 24 * MIB)
+    target = dir / "b"
+    target.touch()
+    os.truncate(target, 24 * MIB)
+    slow = ("--filter=delay", "file", target, "rdelay=300ms")
+    for stop in (True, False):
+        uri = serve("b", *slow)
+        child = subprocess.Popen([DROVER_COPY, "--log-format=text", "--verify", "--no-extents", "--reconnect-timeout=1s",
+                                  "--progress=none", source, uri], stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: same(source, target), 60, "The copy")
+        server = serve.children["b"]
+        server.kill()
+        server.wait()
+        if stop:
+            time.sleep(0.3)
+            child.send_signal(signal.SIGTERM)
+        said = child.communicate(timeout=60)[1]
+        assert child.returncode == (5 if stop else 3), said
+        (dir / "b.sock").unlink()
+        with open(target, "r+b") as file:
+            file.write(bytes(24 * MIB))

@@ -251,6 +251,7 @@ typedef struct {
     uint64_t size_bytes;          /* of the disk: where its last cell ends */
     const DroverCopyCell *cells;
     size_t n;
+    uint32_t connect_deadline_ms, reconnect_deadline_ms, stall_deadline_ms; /* as in DroverCopyParams; 0: default */
     void *data;
     void (*on_different)(void *data, uint64_t cell, DroverRange range);
     void (*on_progress)(void *data, size_t cells_compared);

@@ -290,6 +290,11 @@ static void log_line(void *data, DroverLogLevel level, const char *event, const 
     DROVER_LOG(level, event, message);
 }
 
+static int64_t deadline_us(uint32_t given_ms, int64_t default_seconds)
+{
+    return given_ms != 0 ? (int64_t)given_ms * 1000 : default_seconds * SECOND_US;
+}
+
 bool drover_copy_verify(const DroverCopyEndpoint *endpoint, const DroverCopyVerify *verify,
                         GCancellable *cancellable, uint64_t *different, GError **error)
 {
@@ -302,9 +307,9 @@ bool drover_copy_verify(const DroverCopyEndpoint *endpoint, const DroverCopyVeri
         .endpoint = parsed,
         .want_extents = true,
         .connections = CONNECTIONS,
-        .connect_deadline_us = 30 * SECOND_US,
-        .reconnect_deadline_us = 600 * SECOND_US,
-        .stall_deadline_us = 60 * SECOND_US,
+        .connect_deadline_us = deadline_us(verify->connect_deadline_ms, 30),
+        .reconnect_deadline_us = deadline_us(verify->reconnect_deadline_ms, 600),
+        .stall_deadline_us = deadline_us(verify->stall_deadline_ms, 60),
         .flush_deadline_us = 60 * SECOND_US,
         .log = log_line,
     };

@@ -25,8 +25,10 @@ typedef struct {
     char *token; /* the part behind the dot */
     DroverCells *cells;
     uint64_t already_bytes;
-    DroverCopy *copy;
-    GCancellable *cancellable;
+    GMutex lock;
+    DroverCopy *copy;      /* under the lock: while it runs */
+    GCancellable *stopped; /* by a signal */
+    GCancellable *ended;   /* the run: its watcher goes */
     GArray *different; /* of DroverRange */
     GArray *areas;     /* of DroverRange; NULL: the whole disk */
 } Run;
@@ -117,21 +119,32 @@ static void progressed(void *data, const DroverCopyProgress *progress)
     drover_report_progress(run->job->show, progress, run->already_bytes);
 }
 
-/* The first signal stops the copy orderly. Ends when PIPE_FD is closed by the run's end. */
+/* The first signal stops what is under way: the copy orderly, everything else at once. */
 static gpointer watch_signals(gpointer data)
 {
     Run *run = data;
-    while (!g_cancellable_is_cancelled(run->cancellable)) {
-        struct pollfd fds[] = {{.fd = drover_drain_fd(), .events = POLLIN},
-                               {.fd = g_cancellable_get_fd(run->cancellable), .events = POLLIN}};
+    struct pollfd fds[] = {{.fd = drover_drain_fd(), .events = POLLIN},
+                           {.fd = g_cancellable_get_fd(run->ended), .events = POLLIN}};
+    while (!g_cancellable_is_cancelled(run->ended) && !drover_drain_requested())
         poll(fds, 2, -1);
-        g_cancellable_release_fd(run->cancellable);
-        if (drover_drain_requested()) {
+    g_cancellable_release_fd(run->ended);
+    if (drover_drain_requested()) {
+        g_cancellable_cancel(run->stopped);
+        g_mutex_lock(&run->lock);
+        if (run->copy != NULL)
             drover_copy_stop(run->copy);
-            g_cancellable_cancel(run->cancellable);
-        }
+        g_mutex_unlock(&run->lock);
     }
     return NULL;
+}
+
+static void set_copy(Run *run, DroverCopy *running)
+{
+    g_mutex_lock(&run->lock);
+    run->copy = running;
+    if (running != NULL && g_cancellable_is_cancelled(run->stopped))
+        drover_copy_stop(running);
+    g_mutex_unlock(&run->lock);
 }
 
 static bool open_ends(Run *run, GError **error)
@@ -145,7 +158,7 @@ static bool open_ends(Run *run, GError **error)
     bool file_target = !is_uri(job->target);
     if (file_target && strcmp(job->target_format, "raw") == 0) {
         bool created;
-        if (!drover_copy_probe(&run->source.endpoint, run->cancellable, &scan, error) ||
+        if (!drover_copy_probe(&run->source.endpoint, run->stopped, &scan, error) ||
             !drover_serve_prepare(job->target, scan.size_bytes, &created, error))
             return false;
         job->params.target_is_zero = job->params.target_is_zero || created;
@@ -167,7 +180,7 @@ static bool open_cells(Run *run, GError **error)
     DroverCopyScan scan = {0};
     uint64_t size = 0;
     if (*job->resume_file != '\0') {
-        if (!drover_copy_probe(&run->source.endpoint, run->cancellable, &scan, error))
+        if (!drover_copy_probe(&run->source.endpoint, run->stopped, &scan, error))
             return false;
         size = scan.size_bytes;
         /* What an earlier run left at the target in a cell that it did not finish is not zero. */
@@ -202,15 +215,13 @@ static bool copy(Run *run, DroverCopyResult *result, GError **error)
     job->params.target = run->target.endpoint;
     job->params.callbacks =
         (DroverCopyCallbacks){.data = run, .on_cells_done = cells_done, .on_progress = progressed};
-    run->copy = drover_copy_new(&job->params, error);
-    if (run->copy == NULL)
+    g_autoptr(DroverCopy) running = drover_copy_new(&job->params, error);
+    if (running == NULL)
         return false;
-    GThread *watcher = g_thread_new("signals", watch_signals, run);
-    bool ok = drover_copy_run(run->copy, result, error);
+    set_copy(run, running);
+    bool ok = drover_copy_run(running, result, error);
+    set_copy(run, NULL);
     drover_report_progress_end(job->show);
-    g_cancellable_cancel(run->cancellable);
-    g_thread_join(watcher);
-    g_clear_pointer(&run->copy, drover_copy_free);
     return ok;
 }
 
@@ -229,11 +240,14 @@ static bool verify(Run *run, const DroverCopyResult *result, GError **error)
         .size_bytes = result->source_size,
         .cells = (const DroverCopyCell *)run->cells->cells->data,
         .n = run->cells->cells->len,
+        .connect_deadline_ms = run->job->params.connect_deadline_ms,
+        .reconnect_deadline_ms = run->job->params.reconnect_deadline_ms,
+        .stall_deadline_ms = run->job->params.stall_deadline_ms,
         .data = run,
         .on_different = differs,
     };
     uint64_t different;
-    return drover_copy_verify(&run->target.endpoint, &check, NULL, &different, error);
+    return drover_copy_verify(&run->target.endpoint, &check, run->stopped, &different, error);
 }
 
 /* One number for the whole disk: the digest over all roots in order. */
@@ -256,7 +270,7 @@ static DroverExit exit_code(const Run *run, const DroverCopyResult *result, cons
 {
     if (error == NULL)
         return run->different->len > 0 ? DROVER_EXIT_DIFFERENT : DROVER_EXIT_OK;
-    if (result->cancelled)
+    if (result->cancelled || g_cancellable_is_cancelled(run->stopped))
         return DROVER_EXIT_STOPPED;
     return drover_error_class(error) == DROVER_ERROR_RETRYABLE ? DROVER_EXIT_RETRYABLE
                                                                : DROVER_EXIT_PERMANENT;
@@ -265,10 +279,13 @@ static DroverExit exit_code(const Run *run, const DroverCopyResult *result, cons
 DroverExit drover_job_run(DroverJob *job)
 {
     Run run = {.job = job,
-               .cancellable = g_cancellable_new(),
+               .stopped = g_cancellable_new(),
+               .ended = g_cancellable_new(),
                .different = g_array_new(FALSE, FALSE, sizeof(DroverRange))};
     DroverCopyResult result = {0};
     g_autoptr(GError) error = NULL;
+    g_mutex_init(&run.lock);
+    GThread *watcher = g_thread_new("signals", watch_signals, &run);
     bool ok = open_ends(&run, &error) && open_cells(&run, &error);
     guint before = run.cells != NULL ? run.cells->cells->len : 0;
     ok = ok && copy(&run, &result, &error);
@@ -277,6 +294,9 @@ DroverExit drover_job_run(DroverJob *job)
         drover_cells_sort(run.cells);
         verified = job->verify && verify(&run, &result, &error);
     }
+    g_cancellable_cancel(run.ended);
+    g_thread_join(watcher);
+    g_mutex_clear(&run.lock);
     DroverReport report = {.source = job->source,
                            .target = job->target,
                            .digest = job->params.digest,
@@ -302,7 +322,8 @@ DroverExit drover_job_run(DroverJob *job)
     drover_cells_free(run.cells);
     g_array_unref(run.different);
     g_clear_pointer(&run.areas, g_array_unref);
-    g_object_unref(run.cancellable);
+    g_object_unref(run.stopped);
+    g_object_unref(run.ended);
     g_free(run.token);
     return code;
 }
