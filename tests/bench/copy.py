@@ -201,6 +201,8 @@ class Bench:
             return both(lambda runs, side: f"{median(runs, what) * GIB / copied / side.copies:.2f}")
         def times(runs, _):
             return f"{median(runs, 'seconds'):.2f} ({min(r.seconds for r in runs):.2f}..{max(r.seconds for r in runs):.2f})"
+        if self.runs < 5 and not self.args.quick:
+            case += f" (only {self.runs} runs)"
         reached = statistics.median(map(ratio, figures["ours"], figures["theirs"]))
         self.add(key, case, against, goal, f"{reached:.2f} ×", both(times), per_gib("client_cpu"), per_gib("all_cpu"),
                  both(lambda runs, _: f"{median(runs, 'peak_kib') / 1024:.0f}"),
@@ -344,7 +346,7 @@ class Bench:
             if not same(expected, target):
                 sys.exit("incremental: the target differs in or outside the areas")
             worst.append(max(self.logged(logs[0], "Read"), self.logged(logs[1], "Write")) / total)
-        self.add("incremental", "1 % changed in 10,000 areas", "bytes of the areas, rounded by nobody", "≤ 1.001",
+        self.add("incremental", "1 % changed in 10,000 areas", "bytes that the servers saw, a byte of the areas", "≤ 1.001",
                  f"{statistics.median(worst):.4f}", "", "", "", "", "")
         for path in (source, expected):
             path.unlink()
