@@ -68,21 +68,27 @@ static bool parse_cell(const char *line, size_t digest_len, uint64_t n_cells, Dr
     return true;
 }
 
-/* TEXT up to its last newline; *KEPT is how many bytes of it count. */
+static bool is_foreign(const DroverCells *cells, GError **error)
+{
+    return drover_fail(error, DROVER_ERROR_PERMANENT, "%s is no file of drover-copy --resume; it is left alone",
+                       cells->path);
+}
+
+/* TEXT up to its last newline; *KEPT is how many bytes of it count. What has none may only be a header whose writing was
+ * interrupted: everything else is somebody's. */
 static bool parse(DroverCells *cells, char *text, const char *header, size_t digest_len, uint64_t n_cells,
                   size_t *kept, GError **error)
 {
     char *end = strrchr(text, '\n');
     if (end == NULL) {
         *kept = 0;
-        return true;
+        return g_str_has_prefix(header, text) || is_foreign(cells, error);
     }
     *kept = (size_t)(end + 1 - text);
     *end = '\0';
     g_auto(GStrv) lines = g_strsplit(text, "\n", 0);
-    if (!g_str_has_prefix(lines[0], "drover-copy 1 "))
-        return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "%s is no file of drover-copy --resume; it is left alone", cells->path);
+    if (lines[0] == NULL || !g_str_has_prefix(lines[0], "drover-copy 1 "))
+        return is_foreign(cells, error);
     if (strcmp(lines[0], header) != 0)
         return drover_fail(
             error, DROVER_ERROR_PERMANENT,
@@ -138,8 +144,7 @@ static bool load(DroverCells *cells, const char *header, size_t digest_len, uint
     if (!g_file_get_contents(cells->path, &text, &len, &cause))
         return drover_fail(error, DROVER_ERROR_PERMANENT, "%s", cause->message);
     if (strlen(text) != len)
-        return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "%s is no file of drover-copy --resume; it is left alone", cells->path);
+        return is_foreign(cells, error);
     size_t kept = 0;
     if (!parse(cells, text, header, digest_len, n_cells, &kept, error))
         return false;
