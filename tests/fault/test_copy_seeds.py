@@ -5,6 +5,7 @@ are killed. Every run ends with the right bytes or with an error that the circum
     DROVER_SEEDS=1-1000 tests/run.sh fault -k copy_seeds      # these seeds; otherwise some at a random place
 """
 
+import os
 import random
 import signal
 import threading
@@ -184,8 +185,8 @@ def test_copy_seeds(tmp_path):
     equal, failed, began = 0, 0, time.monotonic()
     chosen = lib_copy.seeds(200)
     for seed in chosen:
-        if len(chosen) == 200 and time.monotonic() - began > 100:
-            break
+        if "DROVER_SEEDS" not in os.environ and time.monotonic() - began > 100:
+            break  # a bounded part of them in each run
         directory = tmp_path / str(seed)
         directory.mkdir()
         trial = Trial(seed, directory)
@@ -198,5 +199,5 @@ def test_copy_seeds(tmp_path):
             raise AssertionError(f"DROVER_SEEDS={seed}: {error}\n" + "\n".join(trial.said)) from None
         for path in (trial.source, trial.target):
             path.unlink()
-    print(f"seeds from {chosen[0]}: {equal} equal, {failed} ended in a correct error")
+    print(f"{equal + failed} seeds from {chosen[0]}: {equal} equal, {failed} ended in a correct error")
     assert equal > failed or len(chosen) < 20
