@@ -17,7 +17,7 @@ build=(build-essential cmake ninja-build pkg-config libglib2.0-dev librdkafka-de
 run=(perl-base procps ca-certificates openjdk-17-jre-headless maven redis-server redis-tools nbdkit qemu-utils
   e2fsprogs fdisk cpio gzip xz-utils kmod grub-common python3 kcat)
 test=(python3 python3-pytest python3-pytest-xdist python3-redis python3-confluent-kafka python3-protobuf python3-yaml
-  libnbd-bin python3-libnbd python3-cryptography python3-venv protobuf-compiler haproxy openssl)
+  libnbd-bin python3-libnbd python3-cryptography python3-venv protobuf-compiler haproxy openssl nbd-server)
 boot=(qemu-system-x86)
 bench=(libnbd-bin qemu-utils haproxy openssl openssh-client openssh-server)
 

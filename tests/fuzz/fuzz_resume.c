@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The file of drover-copy --resume: it is ours and whole, ours and cut short, or left as it is. */
+#include <string.h>
+
+#include "tests/fuzz/scratch.h"
+#include "worker/drover-copy/cells.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const uint64_t disk = 8 * DROVER_CELL_BYTES - 512;
+    const char *path = scratch_file(data, size);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DroverCells) cells = drover_cells_open(path, DROVER_DIGEST_XXH3, disk, "source", "target", &error);
+    g_assert((cells == NULL) == (error != NULL));
+    g_autofree char *left = NULL;
+    gsize len = 0;
+    g_assert(g_file_get_contents(path, &left, &len, NULL));
+    if (cells == NULL) {
+        g_assert(len == size && memcmp(left, data, size) == 0);
+        return 0;
+    }
+    g_assert_cmpuint(cells->cells->len, <=, 8);
+    for (guint i = 0; i < cells->cells->len; i++)
+        g_assert_cmpuint(g_array_index(cells->cells, DroverCopyCell, i).cell, <, 8);
+    /* What was read is what the next run reads, with what is added to it. */
+    guint before = cells->cells->len;
+    DroverCopyCell added = {.digest = {.len = 16}};
+    while (added.cell < 8 && cells->done->len > 0 && cells->done->data[0] >> added.cell & 1)
+        added.cell++;
+    if (added.cell < 8)
+        g_assert(drover_cells_add(cells, &added, 1, NULL));
+    g_autoptr(DroverCells) again = drover_cells_open(path, DROVER_DIGEST_XXH3, disk, "source", "target", &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(again->cells->len, ==, before + (added.cell < 8));
+    return 0;
+}
