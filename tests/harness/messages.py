@@ -17,6 +17,7 @@ atexit.register(shutil.rmtree, _out, ignore_errors=True)
 subprocess.run(["protoc", f"-I{_PROTO}", f"--python_out={_out}", *map(str, sorted(_PROTO.glob("drover/v1/*.proto")))],
                check=True)
 sys.path.insert(0, str(_out))
+directory = str(_out)  # for other programs' PYTHONPATH
 
 common = importlib.import_module("drover.v1.common_pb2")
 control = importlib.import_module("drover.v1.control_pb2")

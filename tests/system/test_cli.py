@@ -11,6 +11,7 @@ import time
 
 import confluent_kafka
 import fleet as fleet_module
+import messages
 from test_aggregator import Feed, ROOT, Task, make, pb, run_job  # noqa: F401 (fixtures)
 
 
@@ -46,7 +47,7 @@ def test_what_is_published(make, pb, work):  # noqa: F811
     fleet.drover("cancel", job_id, "--reason", "changed my mind")
     fleet.drover("failover", "live", job_id, "--service-offering", "Large")
     fleet.drover("cleanup", job_id, "--keep-volumes")
-    env = {**os.environ, "PYTHONPATH": str(work / "python"), "DROVER_KAFKA_TOPIC_PREFIX": fleet.topic_prefix}
+    env = {**os.environ, "PYTHONPATH": messages.directory, "DROVER_KAFKA_TOPIC_PREFIX": fleet.topic_prefix}
     subprocess.run([ROOT / "docs/examples/submit_job.py", fleet.kafka, "mig-example", "ex", raw], check=True, env=env)
 
     found = commands(fleet, pb, 8)

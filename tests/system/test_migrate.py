@@ -85,7 +85,7 @@ def test_one_job_for_one_id(fleet, raw):
 
 def test_the_examples_of_the_documentation(fleet, pb, work, raw):
     """A job of an external producer, followed by an external reader of Redis."""
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(work / "python"),
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": messages.directory,
                    "DROVER_KAFKA_TOPIC_PREFIX": fleet.topic_prefix}
 
     def run(script, *arguments):

@@ -107,8 +107,11 @@ def test_a_full_disk(raw, tmp_path):
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop(scratch, raw, sig):
+    def hear():
+        signal.signal(sig, signal.SIG_DFL)  # background jobs ignore SIGINT, and a shell cannot take that back
+
     run = subprocess.Popen([SCRIPT, "--image", raw], env=environment(scratch), stdin=subprocess.DEVNULL,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=hear)
     for line in run.stdout:
         if "preflight" in line:
             break

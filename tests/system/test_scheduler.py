@@ -83,7 +83,7 @@ def test_parked(bench, sources):
     assert agent.volumes == {disk.volume_id: 2 << 30}
     assert_round_is_final(bench, "job-1", agent)
     assert_no_token(bench, agent)
-    assert ("job.state", "Job is completed") in bench.audit("job-1")
+    wait_for(lambda: ("job.state", "Job is completed") in bench.audit("job-1"), 30, "the audit record of the end")
     control = bench.view.control["job-1"]
     assert not control.job.tasks
 
