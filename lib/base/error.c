@@ -4,7 +4,14 @@
 #include <gio/gio.h>
 #include <string.h>
 
-G_DEFINE_QUARK(drover-error-quark, drover_error)
+/* As G_DEFINE_QUARK, but first used by several threads at once without a data race. */
+GQuark drover_error_quark(void)
+{
+    static _Atomic GQuark quark;
+    if (quark == 0)
+        quark = g_quark_from_static_string("drover-error-quark");
+    return quark;
+}
 
 DroverErrorClass drover_error_class(const GError *error)
 {
