@@ -246,3 +246,20 @@ def test_a_signal_ends_the_read_back(dir, serve):
         (dir / "b.sock").unlink()
         with open(target, "r+b") as file:
             file.write(bytes(24 * MIB))
+
+
+def test_what_a_killed_copy_leaves_the_next_one_removes(dir):
+    """Private sockets of file ends; those of a copy that runs at the same time stay."""
+    source = make_disk(dir / "a", 8 * MIB)
+    (dir / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(dir / "tmp")}
+    copies = [subprocess.Popen([DROVER_COPY, "--progress=none", "--rate=1M", source, dir / f"b{n}"], env=environment)
+              for n in range(2)]
+    wait_for(lambda: len(list((dir / "tmp").glob("drover-copy-*/nbd"))) == 4, 30, "The sockets of both")
+    copies[0].kill()
+    copies[0].wait()
+    assert run(source, dir / "c", env=environment).returncode == 0
+    assert len(list((dir / "tmp").iterdir())) == 2
+    copies[1].send_signal(signal.SIGTERM)
+    assert copies[1].wait(30) == 5
+    assert not list((dir / "tmp").iterdir())

@@ -6,6 +6,7 @@
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -15,11 +16,63 @@
 #include "lib/base/drain.h"
 #include "lib/base/error.h"
 
+#define PREFIX "drover-copy-"
+#define SOCKET "nbd"
+
 struct DroverServe {
     char *directory;
+    int lock; /* the directory, locked as long as we live; -1: none */
     char *socket;
     GPid pid; /* 0: none */
 };
+
+/* The directory, locked, when it is ours (this user's) and nobody else holds it; -1 otherwise. */
+static int lock_directory(const char *path)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd != -1 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
+        access(path, F_OK) == 0)
+        return fd;
+    if (fd != -1)
+        close(fd);
+    return -1;
+}
+
+/* Removes what killed processes left: directories of our kind that nobody holds locked. */
+static void sweep(void)
+{
+    g_autoptr(GDir) dir = g_dir_open(g_get_tmp_dir(), 0, NULL);
+    for (const char *name; dir != NULL && (name = g_dir_read_name(dir)) != NULL;) {
+        if (!g_str_has_prefix(name, PREFIX) || strlen(name) != strlen(PREFIX "XXXXXX"))
+            continue;
+        g_autofree char *path = g_build_filename(g_get_tmp_dir(), name, NULL);
+        g_autofree char *left = g_build_filename(path, SOCKET, NULL);
+        int fd = lock_directory(path);
+        if (fd == -1)
+            continue;
+        g_unlink(left);
+        g_rmdir(path);
+        close(fd);
+    }
+}
+
+/* Another process that sweeps may be faster than our lock, hence the tries. */
+static bool make_directory(DroverServe *serve, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    sweep();
+    for (int i = 0; i < 10; i++) {
+        g_clear_pointer(&serve->directory, g_free);
+        serve->directory = g_dir_make_tmp(PREFIX "XXXXXX", &cause);
+        if (serve->directory == NULL)
+            return drover_fail(error, DROVER_ERROR_RETRYABLE, "No private directory for a socket: %s", cause->message);
+        serve->lock = lock_directory(serve->directory);
+        if (serve->lock != -1)
+            return true;
+    }
+    return drover_fail(error, DROVER_ERROR_RETRYABLE, "%s cannot be locked", serve->directory);
+}
 
 static int listen_on(const char *path, GError **error)
 {
@@ -67,13 +120,10 @@ DroverServe *drover_serve_start(const char *path, const char *format, bool writa
         return NULL;
     }
     g_autoptr(DroverServe) serve = g_new0(DroverServe, 1);
-    g_autoptr(GError) cause = NULL;
-    serve->directory = g_dir_make_tmp("drover-copy-XXXXXX", &cause);
-    if (serve->directory == NULL) {
-        drover_fail(error, DROVER_ERROR_RETRYABLE, "No private directory for a socket: %s", cause->message);
+    serve->lock = -1;
+    if (!make_directory(serve, error))
         return NULL;
-    }
-    serve->socket = g_build_filename(serve->directory, "nbd", NULL);
+    serve->socket = g_build_filename(serve->directory, SOCKET, NULL);
     int fd = listen_on(serve->socket, error);
     if (fd == -1)
         return NULL;
@@ -133,6 +183,8 @@ void drover_serve_stop(DroverServe *serve)
         g_unlink(serve->socket);
     if (serve->directory != NULL)
         g_rmdir(serve->directory);
+    if (serve->lock != -1)
+        close(serve->lock);
     g_free(serve->socket);
     g_free(serve->directory);
     g_free(serve);
