@@ -9,7 +9,7 @@ import uuid
 import nbd
 import pytest
 
-from lib_agent import AGENT, GIB, AgentLeader, Double, state_name
+from lib_agent import AGENT, GIB, Double, leader, state_name
 
 EXPIRY_S = 4
 
@@ -18,13 +18,6 @@ EXPIRY_S = 4
 def cloud(tmp_path):
     with Double(tmp_path / "cloud", appliance=AGENT, speed=3) as double:
         yield double
-
-
-@pytest.fixture
-def leader(kafka, cloud, tmp_path):
-    leader = AgentLeader(kafka, cloud, tmp_path / "agent")
-    yield leader
-    leader.close()
 
 
 def start(leader):

@@ -6,26 +6,8 @@ import http.client
 import socket
 import time
 
-import pytest
-
 from lib_agent import GIB
-from lib_rest import Bench
-
-
-@pytest.fixture
-def own(kafka, tmp_path):
-    """own(**options) -> a Bench with an agent of its own."""
-    made = []
-
-    def make(**options):
-        directory = tmp_path / f"own-{len(made)}"
-        directory.mkdir()
-        made.append(Bench(kafka, directory, **options))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.close()
+from lib_rest import own  # noqa: F401 (a fixture)
 
 
 def test_those_who_wait_leave_room_for_others(own):

@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 
 import confluent_kafka
+import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import messages as pb
@@ -277,3 +278,19 @@ class AgentLeader:
             left.unlink()
         if self.run_dir.exists():
             self.run_dir.rmdir()
+
+
+# ---- fixtures, for the tests that import them
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    with Double(tmp_path / "cloud", appliance=AGENT, speed=5) as double:
+        yield double
+
+
+@pytest.fixture
+def leader(kafka, cloud, tmp_path):
+    leader = AgentLeader(kafka, cloud, tmp_path / "agent")
+    yield leader
+    leader.close()

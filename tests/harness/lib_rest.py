@@ -10,6 +10,8 @@ import subprocess
 import time
 import urllib.parse
 
+import pytest
+
 from fleet import free_port
 from lib_agent import AGENT, GIB, AgentLeader, Double
 
@@ -193,3 +195,19 @@ def problem(answer, status, code=None, field=None):
     assert about["request_id"] == answer.headers["X-Request-Id"]
     assert field in (None, about["details"].get("field")), about
     return about
+
+
+@pytest.fixture
+def own(kafka, tmp_path):
+    """own(**options) -> a Bench with an agent of its own."""
+    made = []
+
+    def make(**options):
+        directory = tmp_path / f"own-{len(made)}"
+        directory.mkdir()
+        made.append(Bench(kafka, directory, **options))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.close()

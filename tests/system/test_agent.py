@@ -12,23 +12,10 @@ import pytest
 
 import lib_digest
 import messages as pb
-from lib_agent import AGENT, GIB, AgentLeader, Double, children, state_name
+from lib_agent import AGENT, GIB, children, cloud, leader, state_name
 
 MIB = 1 << 20
 CELL = lib_digest.CELL
-
-
-@pytest.fixture
-def cloud(tmp_path):
-    with Double(tmp_path / "cloud", appliance=AGENT, speed=5) as double:
-        yield double
-
-
-@pytest.fixture
-def leader(kafka, cloud, tmp_path):
-    leader = AgentLeader(kafka, cloud, tmp_path / "agent")
-    yield leader
-    leader.close()
 
 
 def connect(leader, result, generation=None, token=None):

@@ -21,7 +21,7 @@ import yaml
 
 from fleet import free_port
 from lib_agent import AGENT, GIB
-from lib_rest import TOKENS, Bench, Pki, Rest, client_context, problem, raw, serve, write_tokens
+from lib_rest import TOKENS, Bench, Pki, Rest, client_context, own, problem, raw, serve, write_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = yaml.safe_load((ROOT / "volume-agent/rest/openapi.yaml").read_text())
@@ -35,22 +35,6 @@ def bench(kafka, tmp_path_factory):
     bench = Bench(kafka, tmp_path_factory.mktemp("rest"))
     yield bench
     bench.close()
-
-
-@pytest.fixture
-def own(kafka, tmp_path):
-    """own(**options) -> a Bench with an agent of its own."""
-    made = []
-
-    def make(**options):
-        directory = tmp_path / f"own-{len(made)}"
-        directory.mkdir()
-        made.append(Bench(kafka, directory, **options))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.close()
 
 
 # ---- who may ---------------------------------------------------------------------------------------------------------

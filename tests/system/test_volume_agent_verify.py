@@ -10,24 +10,11 @@ import time
 import pytest
 
 import lib_digest
-from lib_agent import AGENT, BIN, AgentLeader, Double
+from lib_agent import AGENT, BIN, cloud, leader
 from fleet import wait_for
 
 MIB = 1 << 20
 CELL = lib_digest.CELL
-
-
-@pytest.fixture
-def cloud(tmp_path):
-    with Double(tmp_path / "cloud", appliance=AGENT, speed=5) as double:
-        yield double
-
-
-@pytest.fixture
-def leader(kafka, cloud, tmp_path):
-    leader = AgentLeader(kafka, cloud, tmp_path / "agent")
-    yield leader
-    leader.close()
 
 
 def written_volume(leader, size, disk):
