@@ -9,7 +9,10 @@
 #include "lib/base/drain.h"
 #include "worker/drover-copy/cells.h"
 #include "worker/drover-copy/ranges.h"
+#include "worker/drover-copy/rate_file.h"
 #include "worker/drover-copy/serve.h"
+
+#define RATE_LOOK_MS 500
 
 /* One end: a URI as it is, or a file with its server. */
 typedef struct {
@@ -25,6 +28,7 @@ typedef struct {
     char *token; /* the part behind the dot */
     DroverCells *cells;
     uint64_t already_bytes;
+    DroverRateFile rate_file; /* the watcher's while the copy runs */
     GMutex lock;
     DroverCopy *copy;      /* under the lock: while it runs */
     GCancellable *stopped; /* by a signal */
@@ -119,14 +123,53 @@ static void progressed(void *data, const DroverCopyProgress *progress)
     drover_report_progress(run->job->show, progress, run->already_bytes);
 }
 
+/* The copy that runs gets what the file says now. */
+static void follow_rate(Run *run)
+{
+    g_autoptr(GError) error = NULL;
+    g_mutex_lock(&run->lock);
+    if (run->copy != NULL) {
+        DroverRateNews news = drover_rate_file_look(&run->rate_file, &error);
+        if (news == DROVER_RATE_CHANGED)
+            drover_copy_set_rate(run->copy, run->rate_file.rate, 0, 0);
+        if (news == DROVER_RATE_CHANGED)
+            drover_info("rate.changed", "The rate file says another rate",
+                        F_U("bytes_per_second", run->rate_file.rate));
+        else if (news == DROVER_RATE_BAD)
+            drover_warning("rate.bad", error->message, F_U("bytes_per_second", run->rate_file.rate));
+    }
+    g_mutex_unlock(&run->lock);
+}
+
+/* Before anything else happens: a limit that cannot be read must not become none. */
+static bool open_rate_file(Run *run, GError **error)
+{
+    DroverJob *job = run->job;
+    run->rate_file = (DroverRateFile){.path = job->rate_file, .rate = job->params.rate_bytes_per_second};
+    g_autoptr(GError) cause = NULL;
+    if (*job->rate_file == '\0')
+        return true;
+    if (drover_rate_file_look(&run->rate_file, &cause) == DROVER_RATE_BAD) {
+        if (!job->rate_given) {
+            g_propagate_error(error, g_steal_pointer(&cause));
+            return false;
+        }
+        drover_warning("rate.bad", cause->message, F_U("bytes_per_second", run->rate_file.rate));
+    }
+    job->params.rate_bytes_per_second = run->rate_file.rate;
+    return true;
+}
+
 /* The first signal stops what is under way: the copy orderly, everything else at once. */
 static gpointer watch_signals(gpointer data)
 {
     Run *run = data;
     struct pollfd fds[] = {{.fd = drover_drain_fd(), .events = POLLIN},
                            {.fd = g_cancellable_get_fd(run->ended), .events = POLLIN}};
+    bool follow = *run->job->rate_file != '\0';
     while (!g_cancellable_is_cancelled(run->ended) && !drover_drain_requested())
-        poll(fds, 2, -1);
+        if (poll(fds, 2, follow ? RATE_LOOK_MS : -1) == 0)
+            follow_rate(run);
     g_cancellable_release_fd(run->ended);
     if (drover_drain_requested()) {
         g_cancellable_cancel(run->stopped);
@@ -285,8 +328,9 @@ DroverExit drover_job_run(DroverJob *job)
     DroverCopyResult result = {0};
     g_autoptr(GError) error = NULL;
     g_mutex_init(&run.lock);
+    bool ok = open_rate_file(&run, &error);
     GThread *watcher = g_thread_new("signals", watch_signals, &run);
-    bool ok = open_ends(&run, &error) && open_cells(&run, &error);
+    ok = ok && open_ends(&run, &error) && open_cells(&run, &error);
     guint before = run.cells != NULL ? run.cells->cells->len : 0;
     ok = ok && copy(&run, &result, &error);
     bool verified = false;

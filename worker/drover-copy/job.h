@@ -13,6 +13,8 @@ typedef struct {
     const char *resume_file;                   /* "": none */
     const char *report_file;                   /* "": none; "-": standard output */
     const char *ranges_file;                   /* "": the whole disk */
+    const char *rate_file;                     /* followed while the copy runs; "": none */
+    bool rate_given;                           /* params' rate counts until the rate file says one */
     DroverCopyParams params; /* endpoints, done cells and callbacks are filled in by the job */
     DroverTlsSettings tls;   /* for each end whose URI has TLS */
     bool verify;

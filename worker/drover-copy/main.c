@@ -17,6 +17,8 @@ static const DroverOption options[] = {
     {"", "verify", DROVER_OPTION_BOOL, NULL, NULL, "Read the target back and compare (implies --digest=xxh3)",
      0},
     {"", "rate", DROVER_OPTION_SIZE, "0", "SIZE", "At most so many bytes a second; 0: no limit", 0},
+    {"", "rate-file", DROVER_OPTION_STRING, NULL, "FILE",
+     "The same, read from FILE at once and whenever its content changes; what is no size leaves the rate as it is", 0},
     {"", "extents", DROVER_OPTION_BOOL, "true", NULL, "Ask the source for holes, and do not read those", 0},
     {"", "target-is-zero", DROVER_OPTION_BOOL, NULL, NULL, "The target reads as zero: write no zeroes", 0},
     {"", "flush", DROVER_OPTION_BOOL, "true", NULL, "Flush the target before success is said", 0},
@@ -115,6 +117,8 @@ static bool fill_job(const DroverConfig *config, DroverJob *job, GError **error)
     job->token_file = drover_config_string(config, ".token-file");
     job->resume_file = drover_config_string(config, ".resume");
     job->report_file = drover_config_string(config, ".report");
+    job->rate_file = drover_config_string(config, ".rate-file");
+    job->rate_given = drover_config_is_set(config, ".rate");
     job->ranges_file = drover_config_string(config, ".ranges");
     if (*job->ranges_file != '\0' && *job->resume_file != '\0')
         return drover_fail(error, DROVER_ERROR_PERMANENT, "--ranges and --resume do not go together");
