@@ -68,6 +68,33 @@ static bool parse_cell(const char *line, size_t digest_len, uint64_t n_cells, Dr
     return true;
 }
 
+/* What the file must be to be this copy's. */
+typedef struct {
+    char *header;
+    size_t digest_len;
+    uint64_t n_cells;
+    DroverRangeset *areas; /* NULL: the whole disk */
+} Expected;
+
+/* The part of AREAS that lies in CELL; NULL when none does. */
+static DroverRange *cell_ranges(DroverRangeset *areas, uint64_t cell, size_t *n)
+{
+    uint64_t from = cell * DROVER_CELL_BYTES, to = from + DROVER_CELL_BYTES;
+    size_t all;
+    const DroverRange *ranges = drover_rangeset_ranges(areas, &all);
+    size_t first = drover_rangeset_find(areas, from), last = first;
+    while (last < all && ranges[last].offset < to)
+        last++;
+    *n = last - first;
+    DroverRange *part = *n > 0 ? g_memdup2(ranges + first, *n * sizeof *part) : NULL;
+    for (size_t i = 0; i < *n; i++) {
+        uint64_t end = MIN(part[i].offset + part[i].length, to);
+        part[i].offset = MAX(part[i].offset, from);
+        part[i].length = end - part[i].offset;
+    }
+    return part;
+}
+
 static bool is_foreign(const DroverCells *cells, GError **error)
 {
     return drover_fail(error, DROVER_ERROR_PERMANENT, "%s is no file of drover-copy --resume; it is left alone",
@@ -76,28 +103,33 @@ static bool is_foreign(const DroverCells *cells, GError **error)
 
 /* TEXT up to its last newline; *KEPT is how many bytes of it count. What has none may only be a header whose writing was
  * interrupted: everything else is somebody's. */
-static bool parse(DroverCells *cells, char *text, const char *header, size_t digest_len, uint64_t n_cells,
-                  size_t *kept, GError **error)
+static bool parse(DroverCells *cells, char *text, const Expected *expected, size_t *kept, GError **error)
 {
     char *end = strrchr(text, '\n');
     if (end == NULL) {
         *kept = 0;
-        return g_str_has_prefix(header, text) || is_foreign(cells, error);
+        return g_str_has_prefix(expected->header, text) || is_foreign(cells, error);
     }
     *kept = (size_t)(end + 1 - text);
     *end = '\0';
     g_auto(GStrv) lines = g_strsplit(text, "\n", 0);
     if (lines[0] == NULL || !g_str_has_prefix(lines[0], "drover-copy 1 "))
         return is_foreign(cells, error);
-    if (strcmp(lines[0], header) != 0)
+    if (strcmp(lines[0], expected->header) != 0)
         return drover_fail(
             error, DROVER_ERROR_PERMANENT,
             "DRV-COPY-RESUME: %s belongs to another copy: it says\n  %s\nand this copy is\n  %s\n"
             "Remove the file to begin anew",
-            cells->path, lines[0], header);
+            cells->path, lines[0], expected->header);
     for (char **line = lines + 1; *line != NULL; line++) {
         DroverCopyCell cell;
-        if (!parse_cell(*line, digest_len, n_cells, &cell))
+        g_autofree DroverRange *ranges = NULL;
+        bool good = parse_cell(*line, expected->digest_len, expected->n_cells, &cell);
+        if (good && expected->areas != NULL) {
+            cell.ranges = ranges = cell_ranges(expected->areas, cell.cell, &cell.n_ranges);
+            good = ranges != NULL;
+        }
+        if (!good)
             return drover_fail(error, DROVER_ERROR_PERMANENT,
                                "%s: line %zu is damaged; remove the file to begin anew", cells->path,
                                (size_t)(line - lines) + 1);
@@ -128,7 +160,7 @@ static bool write_all(DroverCells *cells, const char *text, size_t len, GError *
     return true;
 }
 
-static bool load(DroverCells *cells, const char *header, size_t digest_len, uint64_t n_cells, GError **error)
+static bool load(DroverCells *cells, const Expected *expected, GError **error)
 {
     g_autoptr(GError) cause = NULL;
     g_autofree char *text = NULL;
@@ -146,19 +178,34 @@ static bool load(DroverCells *cells, const char *header, size_t digest_len, uint
     if (strlen(text) != len)
         return is_foreign(cells, error);
     size_t kept = 0;
-    if (!parse(cells, text, header, digest_len, n_cells, &kept, error))
+    if (!parse(cells, text, expected, &kept, error))
         return false;
     if (ftruncate(cells->fd, (off_t)kept) == -1 || lseek(cells->fd, 0, SEEK_END) == -1)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be written: %s", cells->path,
                            g_strerror(errno));
     if (kept > 0)
         return true;
-    g_autofree char *line = g_strconcat(header, "\n", NULL);
+    g_autofree char *line = g_strconcat(expected->header, "\n", NULL);
     return write_all(cells, line, strlen(line), error);
 }
 
+/* " areas:sha256:<hex>" of the canonical list, 16 bytes a range; "" for the whole disk. */
+static char *areas_word(DroverRangeset *areas)
+{
+    if (areas == NULL)
+        return g_strdup("");
+    size_t n;
+    const DroverRange *ranges = drover_rangeset_ranges(areas, &n);
+    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+    for (size_t i = 0; i < n; i++) {
+        guint64 pair[2] = {GUINT64_TO_LE(ranges[i].offset), GUINT64_TO_LE(ranges[i].length)};
+        g_checksum_update(sum, (const guchar *)pair, sizeof pair);
+    }
+    return g_strconcat(" areas:sha256:", g_checksum_get_string(sum), NULL);
+}
+
 DroverCells *drover_cells_open(const char *path, DroverDigestAlgorithm digest, uint64_t source_bytes,
-                               const char *source, const char *target, GError **error)
+                               const char *source, const char *target, DroverRangeset *areas, GError **error)
 {
     g_autoptr(DroverCells) cells = g_new0(DroverCells, 1);
     cells->fd = -1;
@@ -168,13 +215,14 @@ DroverCells *drover_cells_open(const char *path, DroverDigestAlgorithm digest, u
         return g_steal_pointer(&cells);
     cells->path = g_strdup(path);
     g_autofree char *from = g_uri_escape_string(source, "/:?=[]@", FALSE),
-                    *to = g_uri_escape_string(target, "/:?=[]@", FALSE);
-    g_autofree char *header = g_strdup_printf("drover-copy 1 %s %" G_GUINT64_FORMAT " %s %s",
-                                              drover_digest_name(digest), source_bytes, from, to);
-    uint64_t n_cells = (source_bytes + DROVER_CELL_BYTES - 1) / DROVER_CELL_BYTES;
-    if (!load(cells, header, drover_digest_len(digest), n_cells, error))
-        return NULL;
-    return g_steal_pointer(&cells);
+                    *to = g_uri_escape_string(target, "/:?=[]@", FALSE), *which = areas_word(areas);
+    g_autofree char *header = g_strdup_printf("drover-copy 1 %s %" G_GUINT64_FORMAT " %s %s%s",
+                                              drover_digest_name(digest), source_bytes, from, to, which);
+    Expected expected = {.header = header,
+                         .digest_len = drover_digest_len(digest),
+                         .n_cells = (source_bytes + DROVER_CELL_BYTES - 1) / DROVER_CELL_BYTES,
+                         .areas = areas};
+    return load(cells, &expected, error) ? g_steal_pointer(&cells) : NULL;
 }
 
 bool drover_cells_add(DroverCells *cells, const DroverCopyCell *added, size_t n, GError **error)

@@ -217,22 +217,58 @@ static bool open_ends(Run *run, GError **error)
            read_token(run, error);
 }
 
+static bool read_areas(Run *run, GError **error)
+{
+    DroverJob *job = run->job;
+    if (*job->ranges_file == '\0')
+        return true;
+    run->areas = drover_ranges_read(job->ranges_file, error);
+    if (run->areas == NULL)
+        return false;
+    job->params.areas = (const DroverRange *)run->areas->data;
+    job->params.n_areas = run->areas->len;
+    return true;
+}
+
+/* The areas as the engine will copy them: what a cell of an earlier run consists of depends on the servers' blocks. */
+static bool round_areas(Run *run, const DroverCopyScan *source, DroverRangeset *areas, GError **error)
+{
+    DroverCopyScan target = {0};
+    if (!drover_copy_probe(&run->target.endpoint, run->stopped, &target, error))
+        return false;
+    for (guint i = 0; i < run->areas->len; i++) {
+        const DroverRange *area = &g_array_index(run->areas, DroverRange, i);
+        if (!drover_rangeset_add(areas, area->offset, area->length))
+            return drover_fail(error, DROVER_ERROR_PERMANENT, "A range of %s lies beyond every disk",
+                               run->job->ranges_file);
+    }
+    drover_rangeset_clip(areas, 0, source->size_bytes);
+    drover_rangeset_align(areas, MAX(MAX(source->min_block, target.min_block), 1), source->size_bytes);
+    return true;
+}
+
 static bool open_cells(Run *run, GError **error)
 {
     DroverJob *job = run->job;
     DroverCopyScan scan = {0};
+    g_autoptr(DroverRangeset) areas = NULL;
     uint64_t size = 0;
+    if (!read_areas(run, error))
+        return false;
     if (*job->resume_file != '\0') {
         if (!drover_copy_probe(&run->source.endpoint, run->stopped, &scan, error))
             return false;
         size = scan.size_bytes;
+        areas = run->areas != NULL ? drover_rangeset_new() : NULL;
+        if (areas != NULL && !round_areas(run, &scan, areas, error))
+            return false;
         /* What an earlier run left at the target in a cell that it did not finish is not zero. */
         bool begun = g_file_test(job->resume_file, G_FILE_TEST_EXISTS);
         job->params.target_is_zero = job->params.target_is_zero && !begun;
         job->params.source_size = size;
     }
     run->cells = drover_cells_open(*job->resume_file != '\0' ? job->resume_file : NULL, job->params.digest,
-                                   size, run->source.identity, run->target.identity, error);
+                                   size, run->source.identity, run->target.identity, areas, error);
     if (run->cells == NULL)
         return false;
     for (guint i = 0; i < run->cells->cells->len; i++) {
@@ -247,13 +283,6 @@ static bool open_cells(Run *run, GError **error)
 static bool copy(Run *run, DroverCopyResult *result, GError **error)
 {
     DroverJob *job = run->job;
-    if (*job->ranges_file != '\0') {
-        run->areas = drover_ranges_read(job->ranges_file, error);
-        if (run->areas == NULL)
-            return false;
-        job->params.areas = (const DroverRange *)run->areas->data;
-        job->params.n_areas = run->areas->len;
-    }
     job->params.source = run->source.endpoint;
     job->params.target = run->target.endpoint;
     job->params.callbacks =

@@ -120,8 +120,6 @@ static bool fill_job(const DroverConfig *config, DroverJob *job, GError **error)
     job->rate_file = drover_config_string(config, ".rate-file");
     job->rate_given = drover_config_is_set(config, ".rate");
     job->ranges_file = drover_config_string(config, ".ranges");
-    if (*job->ranges_file != '\0' && *job->resume_file != '\0')
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "--ranges and --resume do not go together");
     if (!fill_tls(config, &job->tls, error))
         return false;
     job->verify = drover_config_bool(config, ".verify");
