@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker/options.h"
 
+#include <string.h>
+
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 
@@ -25,6 +27,9 @@ const DroverOption drover_worker_options[] = {
     {"worker", "tls-ca", DROVER_OPTION_STRING, NULL, "FILE", "PEM: who signs the certificates of front doors; without it: the system's list", 0},
     {"worker", "tls-cert", DROVER_OPTION_STRING, NULL, "FILE", "PEM: this worker's certificate; read again for each connection", 0},
     {"worker", "tls-key", DROVER_OPTION_STRING, NULL, "FILE", "PEM: its key; without it: in the file of tls-cert", 0},
+    {"worker", "tls-name", DROVER_OPTION_STRING, NULL, "NAME",
+     "The certificates of all front doors must be for this name; without it: each for the host that is connected to", 0},
+    {"worker", "tls-min", DROVER_OPTION_STRING, "1.3", "1.2|1.3", "Oldest version of TLS that is accepted", 0},
     {"worker", "heartbeat-interval", DROVER_OPTION_DURATION, "10s", "TIME", "How often to tell that it is alive", 0},
     {"worker", "connect-timeout", DROVER_OPTION_DURATION, "30s", "TIME", "Longest wait for the first NBD connection",
      0},
@@ -72,6 +77,27 @@ static bool numbers(DroverWorker *worker, const DroverConfig *config, GError **e
            bounded(config, "worker.checkpoint-wait", 0, 3600000, &worker->checkpoint_wait_ms, error);
 }
 
+static bool tls(DroverWorker *worker, const DroverConfig *config, GError **error)
+{
+    const char *min = drover_config_string(config, "worker.tls-min");
+    worker->target_tls = drover_config_bool(config, "worker.target-tls");
+    worker->tls = (DroverTlsSettings){
+        .ca_file = drover_config_string(config, "worker.tls-ca"),
+        .cert_file = drover_config_string(config, "worker.tls-cert"),
+        .key_file = drover_config_string(config, "worker.tls-key"),
+        .name = drover_config_string(config, "worker.tls-name"),
+        .allow_tls12 = strcmp(min, "1.2") == 0,
+    };
+    if (!worker->tls.allow_tls12 && strcmp(min, "1.3") != 0)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "worker.tls-min is \"%s\"; 1.2 and 1.3 are possible", min);
+    /* Whoever configures certificates wants TLS: a forgotten option must not become a copy in plain text. */
+    if (!worker->target_tls &&
+        (*worker->tls.ca_file || *worker->tls.cert_file || *worker->tls.key_file || *worker->tls.name))
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "worker.tls-ca, tls-cert, tls-key and tls-name mean nothing without worker.target-tls");
+    return true;
+}
+
 bool drover_worker_configure(DroverWorker *worker, const DroverConfig *config, GError **error)
 {
     const char *name = drover_config_string(config, "worker.name");
@@ -90,13 +116,8 @@ bool drover_worker_configure(DroverWorker *worker, const DroverConfig *config, G
         return false;
     if (worker->copy_slots + worker->source_slots == 0)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "worker.copy-slots and worker.source-slots are both 0");
-    worker->target_tls = drover_config_bool(config, "worker.target-tls");
-    worker->tls.ca_file = drover_config_string(config, "worker.tls-ca");
-    worker->tls.cert_file = drover_config_string(config, "worker.tls-cert");
-    worker->tls.key_file = drover_config_string(config, "worker.tls-key");
-    if (!worker->target_tls && (*worker->tls.ca_file || *worker->tls.cert_file || *worker->tls.key_file))
-        return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "worker.tls-ca, tls-cert and tls-key mean nothing without worker.target-tls");
+    if (!tls(worker, config, error))
+        return false;
     worker->file_roots = drover_config_list(config, "worker.file-roots");
     worker->name.process_id = g_steal_pointer(&process_id);
     worker->name.instance_id = drover_id_new("");
