@@ -40,6 +40,7 @@ struct DroverTlsSession {
     int caller_fd; /* -1: not there or taken */
     bool ended;
     GError *error;
+    const char *waits_for; /* static text */
 
     /* the thread's own */
     int tcp;      /* to the server; -1 when handed over */

@@ -107,8 +107,24 @@ bool drover_tls_session_wait(DroverTlsSession *session, short events, int64_t de
         if (n > 0)
             return true;
         if (left_ms <= 0)
-            return drover_fail(error, DROVER_ERROR_RETRYABLE, "%s does not answer", session->client->peer);
+            return drover_fail(error, DROVER_ERROR_RETRYABLE, "%s does not answer: it owes %s",
+                               session->client->peer, drover_tls_session_waits_for(session));
     }
+}
+
+static void now_wait_for(DroverTlsSession *session, const char *what)
+{
+    g_mutex_lock(&session->lock);
+    session->waits_for = what;
+    g_mutex_unlock(&session->lock);
+}
+
+const char *drover_tls_session_waits_for(DroverTlsSession *session)
+{
+    g_mutex_lock(&session->lock);
+    const char *what = session->waits_for;
+    g_mutex_unlock(&session->lock);
+    return what;
 }
 
 static bool connect_unix(DroverTlsSession *session, GError **error)
@@ -178,6 +194,7 @@ static bool start_tls(DroverTlsSession *session, int64_t deadline_us, GError **e
     DroverStarttls *starttls = &session->starttls;
     const char *peer = session->client->peer;
     for (size_t wanted; (wanted = drover_starttls_wants(starttls)) > 0;) {
+        now_wait_for(session, starttls->greeted ? "an answer to NBD_OPT_STARTTLS" : "NBD's greeting");
         uint8_t bytes[DROVER_STARTTLS_REPLY];
         ssize_t n = recv(session->tcp, bytes, wanted, MSG_DONTWAIT);
         if (n == 0)
@@ -253,6 +270,7 @@ static bool again(DroverTlsSession *session, int rc, int64_t deadline_us, GError
 
 static bool shake_hands(DroverTlsSession *session, int64_t deadline_us, GError **error)
 {
+    now_wait_for(session, "its part of the TLS handshake");
     for (int rc; ERR_clear_error(), (rc = SSL_connect(session->ssl)) != 1;)
         if (!again(session, rc, deadline_us, error))
             return false;
@@ -268,6 +286,7 @@ static bool shake_hands(DroverTlsSession *session, int64_t deadline_us, GError *
 static bool await_greeting(DroverTlsSession *session, int64_t deadline_us, GError **error)
 {
     int rc;
+    now_wait_for(session, "NBD's greeting inside TLS");
     while (ERR_clear_error(),
            (rc = SSL_read_ex(session->ssl, session->down, DROVER_TLS_BUFFER, &session->down_end)) != 1)
         if (!again(session, rc, deadline_us, error))
@@ -383,6 +402,7 @@ DroverTlsSession *drover_tls_session_new(DroverTlsClient *client, GError **error
 {
     DroverTlsSession *session = g_new0(DroverTlsSession, 1);
     session->client = client;
+    session->waits_for = "a connection";
     session->tcp = session->pair = session->caller_fd = session->wire.fd = -1;
     g_mutex_init(&session->lock);
     g_cond_init(&session->ended_cond);

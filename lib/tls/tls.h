@@ -64,6 +64,8 @@ void drover_tls_client_stats(DroverTlsClient *client, DroverTlsStats *stats);
 DroverTlsSession *drover_tls_session_new(DroverTlsClient *client, GError **error);
 /* Becomes readable when drover_tls_session_take_fd has an answer. Owned by the session. */
 int drover_tls_session_event_fd(const DroverTlsSession *session);
+/* What the server owes before there is an answer, for messages: "an answer to NBD_OPT_STARTTLS". Static. */
+const char *drover_tls_session_waits_for(DroverTlsSession *session);
 /* Once, after that: a non-blocking socket that speaks plain NBD and now is the caller's; -1 with an error. */
 int drover_tls_session_take_fd(DroverTlsSession *session, GError **error);
 /* Why the caller's socket ended or broke, or NULL when nothing is known against it; newly allocated. */

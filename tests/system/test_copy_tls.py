@@ -228,11 +228,40 @@ def test_nothing_is_ever_said_in_plain_text(place, ca, greeting, scheme):
     if scheme == "nbds" and greeting.startswith(b"NBD"):
         # It waits for an answer to STARTTLS, in vain.
         assert done.returncode == 3 and listener.heard.endswith(b"IHAVEOPT\0\0\0\5\0\0\0\0"), listener.heard
+        assert "DRV-COPY-CONNECT" in done.stderr, done.stderr
     else:
         refused(done, "DRV-TLS-PLAIN")
     assert b"secret-export" not in listener.heard and listener.heard.count(b"IHAVEOPT") <= (scheme == "nbds") * 10
     if scheme == "nbd+tls":
         assert listener.heard[:1] == b"\x16"
+
+
+@pytest.mark.parametrize("scheme,greeting,owed", [("nbds", b"", "NBD's greeting"), ("nbds", b"NBDMAGIC", "NBD's greeting"),
+                                                  ("nbds", b"NBDMAGICIHAVEOPT\0\3", "an answer to NBD_OPT_STARTTLS"),
+                                                  ("nbd+tls", b"", "its part of the TLS handshake")])
+def test_a_server_that_falls_silent_is_given_up_by_the_deadline(place, ca, scheme, greeting, owed):
+    """It takes the connection and then owes something for ever: worth another try, and the message says what it owes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = []
+
+        def serve():
+            try:
+                while True:
+                    taken.append(server.accept()[0])
+                    taken[-1].sendall(greeting)
+            except OSError:
+                pass
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        done = run(*ca.options, "--connect-timeout=1s", f"--report={place.dir / 'report'}", place.source,
+                   f"{scheme}://localhost:{server.getsockname()[1]}/x")
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+    for connection in taken:
+        connection.close()
+    error = place.report()["error"]
+    assert done.returncode == 3 and len(taken) >= 1
+    assert error["class"] == "retryable" and error["code"] == "DRV-COPY-CONNECT" and error["message"].endswith(f"owes {owed}"), error
 
 
 def test_a_plain_server_is_refused(place, ca):

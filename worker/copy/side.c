@@ -269,7 +269,9 @@ static void check_stall(DroverConn *conn, int64_t now_us)
     const DroverSideConfig *config = &conn->side->config;
     int64_t idle = now_us - conn->active_us;
     if (conn->state == CONN_CONNECTING && idle > MIN(HANDSHAKE_DEADLINE_US, config->stall_deadline_us)) {
-        drover_conn_lost(conn, "the handshake took too long", now_us);
+        g_autofree char *text = g_strdup_printf("the handshake took too long%s%s", conn->tls_waits ? ": the server owes " : "",
+                                                conn->tls_waits ? drover_tls_session_waits_for(conn->tls) : "");
+        drover_conn_lost(conn, text, now_us);
     } else if (conn->state == CONN_READY && conn->ops.len > 0) {
         int64_t limit = conn->flushes > 0 ? config->flush_deadline_us : config->stall_deadline_us;
         if (idle <= limit)
@@ -279,6 +281,17 @@ static void check_stall(DroverConn *conn, int64_t now_us)
     }
 }
 
+/* Why there is no connection, as far as it is known. */
+static char *why_down(const DroverSide *side)
+{
+    if (side->last_error != NULL)
+        return g_strdup(side->last_error);
+    for (unsigned i = 0; i < side->n_conns; i++)
+        if (side->conns[i].state == CONN_CONNECTING && side->conns[i].tls_waits)
+            return g_strconcat("no answer, the server owes ", drover_tls_session_waits_for(side->conns[i].tls), NULL);
+    return g_strdup("no answer");
+}
+
 static bool check_deadline(DroverSide *side, int64_t now_us, GError **error)
 {
     if (side->n_ready > 0)
@@ -286,11 +299,12 @@ static bool check_deadline(DroverSide *side, int64_t now_us, GError **error)
     int64_t limit = side->known ? side->config.reconnect_deadline_us : side->config.connect_deadline_us;
     if (now_us - side->trouble_since_us <= limit)
         return true;
+    g_autofree char *why = why_down(side);
     return drover_fail(error, DROVER_ERROR_RETRYABLE,
                        "%s: cannot %s the %s %s for %" G_GINT64_FORMAT " s: %s",
                        side->known ? "DRV-COPY-LOST" : "DRV-COPY-CONNECT",
                        side->known ? "get back" : "connect to", side->config.name, side->endpoint->label,
-                       limit / 1000000, side->last_error != NULL ? side->last_error : "no answer");
+                       limit / 1000000, why);
 }
 
 /* The connection to open next: one at a time until the first works. */
