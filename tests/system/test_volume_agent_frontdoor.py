@@ -499,8 +499,8 @@ def test_a_migration_goes_through_the_door(make_fleet, make_door, tmp_path, work
     nbd_port, port = free_port(), free_port()
     door = make_door(pki, nbd=f"localhost=127.0.0.1:{nbd_port}", port=port)
     fleet = make_fleet(nbd_port=nbd_port, workers=1, settings={
-        "agent": {"nbd-public-host": "localhost", "nbd-public-port": port},
-        "worker": {"target-tls": "true", "tls-ca": pki.ca, "tls-cert": worker}})
+        "agent": {"nbd-public-host": "127.0.0.1", "nbd-public-port": port},  # no name of the certificate, nor one the door knows
+        "worker": {"target-tls": "true", "tls-ca": pki.ca, "tls-cert": worker, "tls-name": "localhost"}})
     raw = make_raw(work / "frontdoor.raw", 512, 192, seed=11)
     fleet.drover("migrate", "--source", f"file:{raw}", "--name", "door", "--job-id", "door", "--bandwidth-limit", "48M")
     wait_for(lambda: int(job_hash(fleet, "door").get("bytes_transferred") or 0) > 32 * MIB, 180, "The copy to get on")
