@@ -220,6 +220,6 @@ int main(void)
         cmocka_unit_test(test_no_tls_there), cmocka_unit_test(test_alerts),
         cmocka_unit_test(test_certificates), cmocka_unit_test(test_ends),
     };
-    OPENSSL_init_ssl(0, NULL); /* its error texts */
+    OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL); /* its error texts */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
