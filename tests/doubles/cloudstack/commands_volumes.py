@@ -8,6 +8,7 @@ import re
 import subprocess
 
 import errors
+import overlap
 import views
 from commands import PAGING, command, groups_of, matching, mine, page
 from model import GIB, new_id, stamp
@@ -294,6 +295,7 @@ def check_delete(volume):
 
 @command("deleteVolume", "id*:uuid:volumes")
 def delete_volume(cloud, account, args):
+    overlap.check(cloud.store, "deleteVolume", [args["id"]["id"]])
     check_delete(args["id"])
     cloud.store.remove_volume(args["id"])
     cloud.store.save()

@@ -59,7 +59,8 @@ class Hypervisor:
 
     def _free_name(self, vm):
         held = self.held.pop(vm["id"], None)
-        names = ["vd" + letter for letter in string.ascii_lowercase]
+        letters = string.ascii_lowercase
+        names = ["vd" + tail for tail in (*letters, *(a + b for a in letters for b in letters))]
         return next(name for name in names if name not in vm["devices"] and name != held)
 
     def _write(self, path, text):

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 
+import overlap
 from errors import ApiError, internal
 from faults import JOB
 from model import new_id, stamp
@@ -102,6 +103,8 @@ class JobEngine:
                "account": account["name"], "instance_type": instance[0], "instance_id": instance[1],
                "created": stamp(), "completed": None, "status": 0, "code": 0, "result": None, "lost": False,
                "vanished": False, "fault": self.faults.take(command, params, JOB), "submitted_at": time.time()}
+        job["subjects"] = overlap.subjects(self.store, command, {**params, "instance": instance[1]})
+        overlap.check(self.store, command, job["subjects"])
         self.store.data["jobs"][ident] = job
         self.store.save()
         threading.Thread(target=self._run, args=(job, body), daemon=True).start()

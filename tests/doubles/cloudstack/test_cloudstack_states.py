@@ -308,3 +308,20 @@ def test_while_it_is_attaching(slow):  # [334]
     refused(431, "^The specified volume is not attached", slow.cloud.do, "detachVolume", id=ident)
     refused(431, "is not in Ready state but Attaching", slow.cloud.call, "createSnapshot", volumeid=ident)
     assert slow.cloud.wait(job)["jobstatus"] == 1
+
+
+def test_changes_that_overlap_are_noted(slow):
+    cloud, vm = slow.cloud, slow.vm()
+    first, second, third = (slow.volume() for _ in range(3))
+    cloud.do("attachVolume", id=first, virtualmachineid=vm)
+    cloud.do("detachVolume", id=first)
+    assert not [e for e in cloud.state()["events"] if e["kind"] == "overlap"]
+    jobs = [cloud.call("attachVolume", id=first, virtualmachineid=vm), cloud.call("attachVolume", id=second, virtualmachineid=vm)]
+    for job in jobs:
+        cloud.wait(job)
+    jobs = [cloud.call("detachVolume", id=first), cloud.call("startVirtualMachine", id=vm),
+            cloud.call("attachVolume", id=third, virtualmachineid=slow.appliance)]
+    for job in jobs:
+        cloud.wait(job)
+    assert [(e["subject"], e["running"], e["command"]) for e in cloud.state()["events"] if e["kind"] == "overlap"] == \
+        [(vm, "attachVolume", "attachVolume"), (vm, "detachVolume", "startVirtualMachine")]
