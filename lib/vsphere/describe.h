@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From properties of vCenter's objects to a DroverVsphereVm. Pure. */
+#ifndef DROVER_LIB_VSPHERE_DESCRIBE_H
+#define DROVER_LIB_VSPHERE_DESCRIBE_H
+
+#include "lib/vsphere/property.h"
+#include "lib/vsphere/vm.h"
+
+/* What to ask for: of VMs, and of what they lie on, hang on and run on. */
+extern const DroverVspherePropertySet drover_vsphere_description[];
+extern const size_t drover_vsphere_description_n;
+
+/* VM, an object of ALL, with the hosts, datastores, networks and folders found there. */
+DroverVsphereVm *drover_vsphere_describe(const DroverVsphereProperties *all, const DroverVsphereObject *vm);
+
+#endif
