@@ -21,13 +21,14 @@ static const char *const vm_paths[] = {
     "runtime.powerState",
     "summary.storage", NULL};
 static const char *const entity_paths[] = {"name", "parent", NULL};
+static const char *const vapp_paths[] = {"name", "parentFolder", "parentVApp", NULL};
 static const char *const host_paths[] = {"name", NULL};
 static const char *const datastore_paths[] = {"name", "summary", NULL};
 static const char *const network_paths[] = {"name", NULL};
 
 const DroverVspherePropertySet drover_vsphere_description[] = {
     {"VirtualMachine", vm_paths},   {"HostSystem", host_paths},   {"Datastore", datastore_paths}, {"Network", network_paths},
-    {"Folder", entity_paths},       {"Datacenter", entity_paths}, {"VirtualApp", entity_paths},
+    {"Folder", entity_paths},       {"Datacenter", entity_paths}, {"VirtualApp", vapp_paths},
 };
 const size_t drover_vsphere_description_n = G_N_ELEMENTS(drover_vsphere_description);
 
@@ -66,6 +67,18 @@ static uint64_t positive(const xmlNode *node, const char *path)
 
 /* ---- place ----------------------------------------------------------------------------------------------------- */
 
+/* A VM in a vApp has no folder of its own, nor has a vApp inside another. */
+static char *holder_of(const DroverVsphereObject *object)
+{
+    static const char *const properties[] = {"parentVApp", "parentFolder", "parent"};
+    for (guint i = 0; i < G_N_ELEMENTS(properties); i++) {
+        g_autofree char *moref = drover_vsphere_value_text(object, properties[i]);
+        if (*moref)
+            return g_steal_pointer(&moref);
+    }
+    return g_strdup("");
+}
+
 /* Names of all that hold the VM, as vCenter escapes them, without the root folder: "/DC0/vm/folder/name". */
 static char *inventory_path(const DroverVsphereProperties *all, const DroverVsphereObject *vm)
 {
@@ -73,9 +86,7 @@ static char *inventory_path(const DroverVsphereProperties *all, const DroverVsph
     const DroverVsphereObject *at = vm;
     for (int i = 0; at != NULL && i < LEVELS_MAX; i++) {
         g_autofree char *name = drover_vsphere_value_text(at, "name");
-        g_autofree char *parent = drover_vsphere_value_text(at, "parent");
-        if (*parent == '\0')
-            take(&parent, drover_vsphere_value_text(at, "parentVApp"));
+        g_autofree char *parent = holder_of(at);
         if (*parent == '\0' && at != vm)
             break; /* the root */
         g_string_prepend(path, name);

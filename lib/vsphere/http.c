@@ -21,25 +21,6 @@ struct DroverVsphereHttp {
     char failure[CURL_ERROR_SIZE];
 };
 
-static gpointer init_curl(gpointer unused)
-{
-    (void)unused;
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-    return NULL;
-}
-
-DroverVsphereHttp *drover_vsphere_http_new(const DroverVcenter *vcenter)
-{
-    static GOnce once = G_ONCE_INIT;
-    g_once(&once, init_curl, NULL);
-    DroverVsphereHttp *http = g_new0(DroverVsphereHttp, 1);
-    http->vcenter = vcenter;
-    http->multi = curl_multi_init();
-    http->easy = curl_easy_init();
-    g_assert(http->multi != NULL && http->easy != NULL);
-    return http;
-}
-
 void drover_vsphere_http_free(DroverVsphereHttp *http)
 {
     if (http == NULL)
@@ -109,11 +90,11 @@ static size_t collect(char *data, size_t size, size_t n, void *user_data)
     return size * n;
 }
 
-static void set_options(DroverVsphereHttp *http, const DroverVspherePost *post, struct curl_slist *headers, Sink *sink)
+/* What stays the same. */
+static void set_up(DroverVsphereHttp *http)
 {
     CURL *easy = http->easy;
     const DroverVcenter *vcenter = http->vcenter;
-    curl_easy_reset(easy); /* keeps connections and cookies */
     curl_easy_setopt(easy, CURLOPT_URL, vcenter->url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -123,17 +104,8 @@ static void set_options(DroverVsphereHttp *http, const DroverVspherePost *post, 
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, http->failure);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)post->timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)MIN(post->timeout_ms, CONNECT_TIMEOUT_MS));
-    /* On a connection that was used before libcurl sends a POST again, without a word, when it is closed before an answer
-     * comes. On a fresh one it does not. */
-    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, post->once ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, post->body);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->len);
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, collect);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, sink);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, *vcenter->thumbprint ? 0L : 2L);
     if (*vcenter->ca_file) {
@@ -142,6 +114,40 @@ static void set_options(DroverVsphereHttp *http, const DroverVspherePost *post, 
     }
     curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, set_up_tls);
     curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, http);
+}
+
+static void set_call(DroverVsphereHttp *http, const DroverVspherePost *post, struct curl_slist *headers, Sink *sink)
+{
+    CURL *easy = http->easy;
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)post->timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)MIN(post->timeout_ms, CONNECT_TIMEOUT_MS));
+    /* On a connection that was used before libcurl sends a POST again, without a word, when it is closed before an answer
+     * comes. On a fresh one it does not. */
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, post->once ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, post->body);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->len);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, sink);
+}
+
+static gpointer init_curl(gpointer unused)
+{
+    (void)unused;
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    return NULL;
+}
+
+DroverVsphereHttp *drover_vsphere_http_new(const DroverVcenter *vcenter)
+{
+    static GOnce once = G_ONCE_INIT;
+    g_once(&once, init_curl, NULL);
+    DroverVsphereHttp *http = g_new0(DroverVsphereHttp, 1);
+    http->vcenter = vcenter;
+    http->multi = curl_multi_init();
+    http->easy = curl_easy_init();
+    g_assert(http->multi != NULL && http->easy != NULL);
+    set_up(http);
+    return http;
 }
 
 /* CURLE_OK also when cancelled: the caller asks. */
@@ -248,12 +254,12 @@ bool drover_vsphere_http_post(DroverVsphereHttp *http, const DroverVspherePost *
     http->failure[0] = '\0';
     http->seen[0] = '\0';
     http->refused = http->too_large = false;
-    set_options(http, post, headers, &sink);
+    set_call(http, post, headers, &sink);
     CURLcode code = run(http, cancel);
     long status = 0;
     curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
     /* What was asked for lies in the caller's memory. */
-    curl_easy_setopt(http->easy, CURLOPT_POSTFIELDS, NULL);
+    curl_easy_setopt(http->easy, CURLOPT_POSTFIELDS, "");
     curl_easy_setopt(http->easy, CURLOPT_HTTPHEADER, NULL);
     curl_slist_free_all(headers);
     if (g_cancellable_set_error_if_cancelled(cancel, error))

@@ -56,8 +56,10 @@ DroverVsphereVm *drover_vsphere_vm(DroverVsphere *vsphere, const char *moref, co
                                    GError **error)
 {
     static const DroverVsphereStep steps[] = {
-        {"VirtualMachine", "runtime.host"}, {"VirtualMachine", "datastore"}, {"VirtualMachine", "network"},
-        {"VirtualMachine", "parentVApp"},   {"ManagedEntity", "parent"},
+        {"VirtualMachine", "runtime.host", false},   {"VirtualMachine", "datastore", false},
+        {"VirtualMachine", "network", false},        {"VirtualMachine", "parentVApp", true},
+        {"VirtualApp", "parentVApp", true},          {"VirtualApp", "parentFolder", true},
+        {"ManagedEntity", "parent", true},
     };
     const DroverVsphereQuestion question = {.sets = drover_vsphere_description,
                                             .n_sets = drover_vsphere_description_n,

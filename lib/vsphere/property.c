@@ -105,7 +105,9 @@ static void put_step(DroverSoapWriter *request, const DroverVsphereQuestion *que
     drover_soap_put_text(request, "type", question->steps[i].type);
     drover_soap_put_text(request, "path", question->steps[i].path);
     drover_soap_put_bool(request, "skip", false);
-    for (size_t j = 0; j < question->n_steps; j++) {
+    for (size_t j = 0; question->steps[i].climbs && j < question->n_steps; j++) {
+        if (!question->steps[j].climbs)
+            continue;
         drover_soap_put_open(request, "selectSet", NULL);
         g_snprintf(name, sizeof name, "step%zu", j);
         drover_soap_put_text(request, "name", name);

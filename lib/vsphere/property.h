@@ -10,11 +10,11 @@ typedef struct {
     const char *const *paths; /* NULL-terminated */
 } DroverVspherePropertySet;
 
-/* A step from objects of TYPE along property PATH. The steps are tried from every object that is reached, so the same one
- * climbs any number of levels. */
+/* A step from objects of TYPE along property PATH. From what a climbing step reaches, all climbing steps are tried again. */
 typedef struct {
     const char *type;
     const char *path;
+    bool climbs;
 } DroverVsphereStep;
 
 typedef struct {

@@ -211,7 +211,7 @@ bool drover_vsphere_wait_task(DroverVsphere *vsphere, const char *task, const Dr
         if (look(vsphere, &watch, &how, outcome, &ended, &why)) {
             heard_us = g_get_monotonic_time();
             refusals = 0;
-            if (!watch.gone)
+            if (!ended && !watch.gone)
                 tell(wait, watch.percent, watch.state, watch.reason);
             if (ended || watch.gone)
                 stop_looking(vsphere, &watch, true);
@@ -288,7 +288,7 @@ bool drover_vsphere_wait_idle(DroverVsphere *vsphere, const char *vm, const Drov
     static const char *const vm_paths[] = {"recentTask", NULL};
     static const char *const task_paths[] = {"info", NULL};
     static const DroverVspherePropertySet sets[] = {{"VirtualMachine", vm_paths}, {"Task", task_paths}};
-    static const DroverVsphereStep step = {"VirtualMachine", "recentTask"};
+    static const DroverVsphereStep step = {"VirtualMachine", "recentTask", false};
     const DroverVsphereQuestion question = {.sets = sets,
                                             .n_sets = G_N_ELEMENTS(sets),
                                             .object_type = "VirtualMachine",
