@@ -54,6 +54,38 @@ typedef struct {
 GBytes *drover_codec_inspected(const DroverReporterName *name, const DroverTask *task,
                                const DroverInspected *inspected);
 
+/* A finding of a preflight. */
+typedef struct {
+    const char *severity; /* info, warning, error */
+    const char *code;
+    const char *message;
+    int32_t disk_key; /* 0: the whole VM */
+} DroverVmFinding;
+typedef struct {
+    int32_t disk_key;
+    uint64_t capacity_bytes;
+    const char *change_id;
+    const char *backing_path;
+    const char *datastore;
+    uint64_t committed_bytes;
+} DroverVmDisk;
+/* How a source VM task ended. Strings are never NULL. */
+typedef struct {
+    const DroverVmFinding *findings;
+    size_t n_findings;
+    const char *snapshot_moref;
+    bool quiesced;
+    const DroverVmDisk *disks;
+    size_t n_disks;
+    const char *power_state;
+    const char *host;
+    int64_t snapshot_at_ms;
+} DroverVmResult;
+GBytes *drover_codec_source_vm(const DroverReporterName *name, const DroverTask *task, const DroverVmResult *result);
+/* Something worth the job's log. LEVEL is info, warning or error. */
+GBytes *drover_codec_notice(const DroverReporterName *name, const DroverTask *task, const char *level,
+                            const char *event, const char *message);
+
 GBytes *drover_codec_checkpoint(const DroverReporterName *name, const DroverTask *task, uint64_t sequence,
                                 const DroverCopyCell *cells, size_t n);
 

@@ -35,6 +35,18 @@ static bool take_source(const Drover__V1__DiskSource *from, DroverSourceSpec *to
         to->vouched_frozen = from->nbd->frozen;
         return true;
     }
+    if (from != NULL && from->kind_case == DROVER__V1__DISK_SOURCE__KIND_VSPHERE) {
+        const Drover__V1__VsphereSource *vsphere = from->vsphere;
+        if (*vsphere->vcenter == '\0' || *vsphere->vm_moref == '\0' || *vsphere->snapshot_moref == '\0')
+            return invalid(error, "the source lacks its vCenter, VM or snapshot");
+        to->type = DROVER_SOURCE_VSPHERE;
+        to->vcenter = g_strdup(vsphere->vcenter);
+        to->vm_moref = g_strdup(vsphere->vm_moref);
+        to->vm_uuid = g_strdup(vsphere->vm_uuid);
+        to->disk_key = vsphere->disk_key;
+        to->snapshot_moref = g_strdup(vsphere->snapshot_moref);
+        return true;
+    }
     return invalid(error, "the source is missing or of a kind that this worker does not know");
 }
 
@@ -167,6 +179,38 @@ static bool take_inspect(const Drover__V1__InspectTask *from, DroverTask *to, GE
     return take_source(from->source, &to->source, error);
 }
 
+static bool take_source_vm(const Drover__V1__SourceVmTask *from, DroverTask *to, GError **error)
+{
+    DroverVmOrder *vm = &to->vm;
+    to->kind = DROVER_TASK_SOURCE_VM;
+    if (*from->vcenter == '\0' || *from->vm_moref == '\0')
+        return invalid(error, "the task lacks its vCenter or VM");
+    if (from->action < DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_PREFLIGHT ||
+        from->action > DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_POWER_ON)
+        return invalid(error, "this worker does not know what to do with the source VM");
+    bool about_snapshot = from->action == DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_SNAPSHOT ||
+                          from->action == DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_REMOVE_SNAPSHOT;
+    if (about_snapshot && *from->snapshot_name == '\0')
+        return invalid(error, "the snapshot has no name");
+    if (from->power_policy > DROVER__V1__POWER_POLICY__POWER_POLICY_MANUAL)
+        return invalid(error, "this worker does not know the power policy");
+    vm->vcenter = g_strdup(from->vcenter);
+    vm->vm_moref = g_strdup(from->vm_moref);
+    vm->vm_uuid = g_strdup(from->vm_uuid);
+    vm->disk_keys = g_memdup2(from->disk_keys, from->n_disk_keys * sizeof *from->disk_keys);
+    vm->n_disk_keys = from->n_disk_keys;
+    vm->action = (DroverVmAction)from->action;
+    vm->snapshot_name = g_strdup(from->snapshot_name);
+    vm->snapshot_description = g_strdup(from->snapshot_description);
+    vm->snapshot_moref = g_strdup(from->snapshot_moref);
+    vm->crash_consistent = from->crash_consistent;
+    vm->power_policy = from->power_policy == DROVER__V1__POWER_POLICY__POWER_POLICY_UNSPECIFIED
+                           ? DROVER_POWER_ASK
+                           : (DroverPowerPolicy)from->power_policy;
+    vm->shutdown_timeout_ms = from->shutdown_timeout_ms;
+    return true;
+}
+
 static bool take_body(const Drover__V1__Task *from, DroverTask *to, GError **error)
 {
     switch (from->body_case) {
@@ -174,6 +218,8 @@ static bool take_body(const Drover__V1__Task *from, DroverTask *to, GError **err
         return take_inspect(from->inspect, to, error);
     case DROVER__V1__TASK__BODY_COPY:
         return take_copy(from->copy, to, error);
+    case DROVER__V1__TASK__BODY_SOURCE_VM:
+        return take_source_vm(from->source_vm, to, error);
     default:
         return invalid(error, "this worker does not know the kind of task");
     }

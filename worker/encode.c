@@ -149,6 +149,87 @@ GBytes *drover_codec_inspected(const DroverReporterName *name, const DroverTask 
     return pack(&event.base);
 }
 
+/* Names of VMs, disks and datastores come from vCenter: proto3 strings must be UTF-8. */
+static char *valid_text(const char *text)
+{
+    g_autofree char *redacted = drover_redact(text);
+    return g_utf8_make_valid(redacted, -1);
+}
+
+static void put_findings(Drover__V1__SourceVmResult *body, const DroverVmResult *result)
+{
+    body->n_findings = result->n_findings;
+    body->findings = g_new0(Drover__V1__Finding *, result->n_findings + 1);
+    for (size_t i = 0; i < result->n_findings; i++) {
+        Drover__V1__Finding *finding = body->findings[i] = g_new(Drover__V1__Finding, 1);
+        drover__v1__finding__init(finding);
+        finding->severity = (char *)result->findings[i].severity;
+        finding->code = (char *)result->findings[i].code;
+        finding->message = valid_text(result->findings[i].message);
+        finding->disk_key = result->findings[i].disk_key;
+    }
+}
+
+static void put_vm_disks(Drover__V1__SourceVmResult *body, const DroverVmResult *result)
+{
+    body->n_disks = result->n_disks;
+    body->disks = g_new0(Drover__V1__SourceVmDisk *, result->n_disks + 1);
+    for (size_t i = 0; i < result->n_disks; i++) {
+        Drover__V1__SourceVmDisk *disk = body->disks[i] = g_new(Drover__V1__SourceVmDisk, 1);
+        drover__v1__source_vm_disk__init(disk);
+        disk->disk_key = result->disks[i].disk_key;
+        disk->capacity_bytes = result->disks[i].capacity_bytes;
+        disk->change_id = (char *)result->disks[i].change_id;
+        disk->backing_path = g_utf8_make_valid(result->disks[i].backing_path, -1);
+        disk->datastore = (char *)result->disks[i].datastore;
+        disk->committed_bytes = result->disks[i].committed_bytes;
+    }
+}
+
+GBytes *drover_codec_source_vm(const DroverReporterName *name, const DroverTask *task, const DroverVmResult *result)
+{
+    Drover__V1__Event event;
+    Drover__V1__SourceVmResult body = DROVER__V1__SOURCE_VM_RESULT__INIT;
+    event_head(&event, name, task);
+    body.action = (int32_t)task->vm.action;
+    put_findings(&body, result);
+    put_vm_disks(&body, result);
+    body.snapshot_moref = (char *)result->snapshot_moref;
+    body.quiesced = result->quiesced;
+    body.power_state = (char *)result->power_state;
+    body.host = (char *)result->host;
+    body.snapshot_at_ms = result->snapshot_at_ms;
+    event.body_case = DROVER__V1__EVENT__BODY_SOURCE_VM;
+    event.source_vm = &body;
+    GBytes *bytes = pack(&event.base);
+    for (size_t i = 0; i < body.n_findings; i++) {
+        g_free(body.findings[i]->message);
+        g_free(body.findings[i]);
+    }
+    for (size_t i = 0; i < body.n_disks; i++) {
+        g_free(body.disks[i]->backing_path);
+        g_free(body.disks[i]);
+    }
+    g_free(body.findings);
+    g_free(body.disks);
+    return bytes;
+}
+
+GBytes *drover_codec_notice(const DroverReporterName *name, const DroverTask *task, const char *level,
+                            const char *event_name, const char *message)
+{
+    Drover__V1__Event event;
+    Drover__V1__Notice body = DROVER__V1__NOTICE__INIT;
+    event_head(&event, name, task);
+    g_autofree char *text = valid_text(message);
+    body.level = (char *)level;
+    body.event = (char *)event_name;
+    body.message = text;
+    event.body_case = DROVER__V1__EVENT__BODY_NOTICE;
+    event.notice = &body;
+    return pack(&event.base);
+}
+
 static void put_ranges(Drover__V1__CellDone *to, const DroverCopyCell *from)
 {
     to->n_ranges = from->n_ranges;

@@ -20,7 +20,8 @@ struct DroverRunningTable {
     GMutex lock;
     GCond ended;
     GPtrArray *running;
-    unsigned slots[DROVER_TASK_COPY + 1]; /* by kind */
+    unsigned copy_slots;
+    unsigned source_slots;
     bool closed;
     void (*changed)(void *user_data);
     void *user_data;
@@ -31,8 +32,8 @@ DroverRunningTable *drover_running_table_new(unsigned copy_slots, unsigned sourc
 {
     DroverRunningTable *table = g_new0(DroverRunningTable, 1);
     table->running = g_ptr_array_new();
-    table->slots[DROVER_TASK_COPY] = copy_slots;
-    table->slots[DROVER_TASK_INSPECT] = source_slots;
+    table->copy_slots = copy_slots;
+    table->source_slots = source_slots;
     table->changed = changed;
     table->user_data = user_data;
     g_mutex_init(&table->lock);
@@ -57,7 +58,7 @@ static DroverStart may_start(DroverRunningTable *table, const DroverTask *task)
     unsigned used = 0;
     for (guint i = 0; i < table->running->len; i++) {
         DroverRunning *other = g_ptr_array_index(table->running, i);
-        used += other->task->kind == task->kind;
+        used += drover_task_kind_copies(other->task->kind) == drover_task_kind_copies(task->kind);
         if (strcmp(other->task->task_id, task->task_id) != 0)
             continue;
         if (other->task->attempt == task->attempt)
@@ -68,7 +69,7 @@ static DroverStart may_start(DroverRunningTable *table, const DroverTask *task)
     }
     if (table->closed)
         return DROVER_START_CLOSED;
-    return used < table->slots[task->kind] ? DROVER_START_OK : DROVER_START_NO_SLOT;
+    return used < (drover_task_kind_copies(task->kind) ? table->copy_slots : table->source_slots) ? DROVER_START_OK : DROVER_START_NO_SLOT;
 }
 
 DroverStart drover_running_start(DroverRunningTable *table, DroverTask *task, DroverRunning **running,

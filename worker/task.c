@@ -14,6 +14,13 @@ void drover_task_free(DroverTask *task)
     drover_source_identity_clear(&task->identity);
     g_free(task->areas);
     g_free(task->since_change_id);
+    g_free(task->vm.vcenter);
+    g_free(task->vm.vm_moref);
+    g_free(task->vm.vm_uuid);
+    g_free(task->vm.disk_keys);
+    g_free(task->vm.snapshot_name);
+    g_free(task->vm.snapshot_description);
+    g_free(task->vm.snapshot_moref);
     g_free(task->done_cells);
     g_free(task->target.volume_id);
     g_free(task->target.host);

@@ -10,7 +10,12 @@
 #include "lib/digest/digest.h"
 #include "worker/source/source.h"
 
-typedef enum { DROVER_TASK_INSPECT = 1, DROVER_TASK_COPY = 2 } DroverTaskKind;
+typedef enum { DROVER_TASK_INSPECT = 1, DROVER_TASK_COPY = 2, DROVER_TASK_SOURCE_VM = 3 } DroverTaskKind;
+/* Whether a task takes one of the copy slots, else one of the source slots. */
+static inline bool drover_task_kind_copies(DroverTaskKind kind)
+{
+    return kind == DROVER_TASK_COPY;
+}
 
 /* Sums to the length of what was copied: data + zero_found + skipped. */
 typedef struct {
@@ -31,6 +36,34 @@ typedef struct {
     bool tls;    /* from the first byte; a worker may be told so by its configuration, too */
 } DroverTaskTarget;
 
+/* Values equal drover.v1.SourceVmAction. */
+typedef enum {
+    DROVER_VM_PREFLIGHT = 1,
+    DROVER_VM_SNAPSHOT = 2,
+    DROVER_VM_REMOVE_SNAPSHOT = 3,
+    DROVER_VM_POWER_OFF = 4,
+    DROVER_VM_POWER_ON = 5,
+} DroverVmAction;
+
+/* Values equal drover.v1.PowerPolicy, "unspecified" has become ASK. */
+typedef enum { DROVER_POWER_ASK = 1, DROVER_POWER_FORCE = 2, DROVER_POWER_MANUAL = 3 } DroverPowerPolicy;
+
+/* What a source VM task says. Strings are never NULL. */
+typedef struct {
+    char *vcenter;
+    char *vm_moref;
+    char *vm_uuid;
+    int32_t *disk_keys; /* of the job */
+    size_t n_disk_keys;
+    DroverVmAction action;
+    char *snapshot_name;
+    char *snapshot_description;
+    char *snapshot_moref; /* "": not known */
+    bool crash_consistent;
+    DroverPowerPolicy power_policy;
+    uint64_t shutdown_timeout_ms;
+} DroverVmOrder;
+
 /* Strings are never NULL. */
 typedef struct {
     DroverTaskKind kind;
@@ -46,6 +79,9 @@ typedef struct {
     /* inspect tasks only */
     bool changed_areas;    /* asked for what differs from since_change_id */
     char *since_change_id; /* NULL unless changed_areas */
+
+    /* source VM tasks only */
+    DroverVmOrder vm;
 
     /* copy tasks only */
     DroverSourceIdentity identity; /* kind "": none was given */

@@ -12,6 +12,10 @@ void drover_source_spec_clear(DroverSourceSpec *spec)
     g_free(spec->expected_sha256);
     g_free(spec->uri);
     g_free(spec->dirty_bitmap);
+    g_free(spec->vcenter);
+    g_free(spec->vm_moref);
+    g_free(spec->vm_uuid);
+    g_free(spec->snapshot_moref);
     memset(spec, 0, sizeof *spec);
 }
 
@@ -33,10 +37,10 @@ void drover_source_identity_copy(DroverSourceIdentity *to, const DroverSourceIde
     *to = copy;
 }
 
-static const char *inode_of(const char *device_inode)
+static const char *inode_of(const DroverSourceIdentity *identity)
 {
-    const char *colon = strrchr(device_inode, ':');
-    return colon == NULL ? device_inode : colon + 1;
+    const char *colon = strcmp(identity->kind, "file") == 0 ? strrchr(identity->device_inode, ':') : NULL;
+    return colon == NULL ? identity->device_inode : colon + 1;
 }
 
 bool drover_source_identity_equal(const DroverSourceIdentity *a, const DroverSourceIdentity *b, char **why)
@@ -44,8 +48,8 @@ bool drover_source_identity_equal(const DroverSourceIdentity *a, const DroverSou
     g_autofree char *text = NULL;
     if (strcmp(a->kind, b->kind) != 0)
         text = g_strdup_printf("it is of kind %s now, it was %s", b->kind, a->kind);
-    else if (strcmp(inode_of(a->device_inode), inode_of(b->device_inode)) != 0)
-        text = g_strdup("another file has taken its place");
+    else if (strcmp(inode_of(a), inode_of(b)) != 0)
+        text = g_strdup("another file or disk has taken its place");
     else if (a->file_size_bytes != b->file_size_bytes)
         text = g_strdup_printf("its size is %" G_GUINT64_FORMAT " bytes now, it was %" G_GUINT64_FORMAT,
                                b->file_size_bytes, a->file_size_bytes);
@@ -67,6 +71,12 @@ DroverSource *drover_source_open(const DroverSourceSpec *spec, const DroverSourc
         return drover_source_file.open(spec, context, error);
     case DROVER_SOURCE_NBD:
         return drover_source_nbd.open(spec, context, error);
+    case DROVER_SOURCE_VSPHERE:
+        if (context->vsphere != NULL)
+            return context->vsphere->kind->open(spec, context, error);
+        drover_fail(error, DROVER_ERROR_PERMANENT,
+                    "DRV-SOURCE-KIND: this worker knows no vCenter; name its file of vCenters in [worker] vcenters");
+        return NULL;
     }
     drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-SOURCE-KIND: this worker does not know the kind of the source");
     return NULL;
@@ -108,6 +118,15 @@ bool drover_source_changed_areas(DroverSource *source, const char *change_id, GA
                            "DRV-SOURCE-NO-CHANGE-TRACKING: a source of kind %s does not know what has changed",
                            source->kind->name);
     return source->kind->changed_areas(source, change_id, ranges, error);
+}
+
+bool drover_source_used_bytes(DroverSource *source, uint64_t *bytes, GError **error)
+{
+    if (source->kind->used_bytes == NULL)
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "DRV-SOURCE-NO-CHANGE-TRACKING: a source of kind %s keeps no account of what is in use",
+                           source->kind->name);
+    return source->kind->used_bytes(source, bytes, error);
 }
 
 void drover_source_close(DroverSource *source)

@@ -7,7 +7,7 @@
  * the source. Both block. An open source belongs to one thread; drover_source_verify may be called from any thread.
  *
  * Errors carry a code: DRV-SOURCE-MISSING, -PERMISSION, -KIND, -FORMAT, -EXTERNAL, -ENCRYPTED, -TRUNCATED, -CORRUPT,
- * -SIZE, -DIGEST, -CHANGED, -NOT-FROZEN (permanent); -BUSY, -IO, -CHILD, -UNREACHABLE (retryable).
+ * -SIZE, -DIGEST, -CHANGED, -NOT-FROZEN, -VDDK (permanent); -BUSY, -IO, -CHILD, -UNREACHABLE (retryable).
  */
 #ifndef DROVER_WORKER_SOURCE_SOURCE_H
 #define DROVER_WORKER_SOURCE_SOURCE_H
@@ -18,7 +18,7 @@
 
 #include "lib/digest/digest.h"
 
-typedef enum { DROVER_SOURCE_FILE = 1, DROVER_SOURCE_NBD = 2 } DroverSourceType;
+typedef enum { DROVER_SOURCE_FILE = 1, DROVER_SOURCE_NBD = 2, DROVER_SOURCE_VSPHERE = 3 } DroverSourceType;
 
 /* What a task says about its source. Strings are never NULL. */
 typedef struct {
@@ -31,13 +31,18 @@ typedef struct {
     char *uri;             /* nbd: without credentials */
     char *dirty_bitmap;    /* nbd */
     bool vouched_frozen;   /* nbd: the submitter says that nobody writes */
+    char *vcenter;         /* vsphere: name of a configured vCenter */
+    char *vm_moref;        /* vsphere */
+    char *vm_uuid;         /* vsphere */
+    int32_t disk_key;      /* vsphere: VirtualDevice.key */
+    char *snapshot_moref;  /* vsphere */
 } DroverSourceSpec;
 void drover_source_spec_clear(DroverSourceSpec *spec);
 
 /* What a source looked like. Strings are never NULL. */
 typedef struct {
-    char *kind;         /* "file", "nbd" */
-    char *device_inode; /* file: "<st_dev>:<st_ino>" */
+    char *kind;         /* "file", "nbd", "vsphere" */
+    char *device_inode; /* file: "<st_dev>:<st_ino>"; vsphere: "<VM UUID>:<disk key>" */
     uint64_t file_size_bytes;
     int64_t mtime_ns;
     char *change_id;
@@ -45,10 +50,22 @@ typedef struct {
 void drover_source_identity_clear(DroverSourceIdentity *identity);
 void drover_source_identity_copy(DroverSourceIdentity *to, const DroverSourceIdentity *from);
 /*
- * True when both name the same content. The device number is left out: the same NFS file has another one on every
- * host. On difference *WHY (may be NULL) gets a text for people, newly allocated.
+ * True when both name the same content. The device number of files is left out: the same NFS file has another one on
+ * every host. On difference *WHY (may be NULL) gets a text for people, newly allocated.
  */
 bool drover_source_identity_equal(const DroverSourceIdentity *a, const DroverSourceIdentity *b, char **why);
+
+typedef struct DroverSource DroverSource;
+typedef struct DroverSourceKind DroverSourceKind;
+typedef struct DroverVcenterPool DroverVcenterPool;
+
+/* How disks of vCenters are read on this worker (worker/vsphere/). */
+typedef struct {
+    const DroverSourceKind *kind;
+    DroverVcenterPool *vcenters;
+    const char *nbdkit;      /* program, looked for in PATH */
+    const char *vddk_plugin; /* "vddk", or the path of a plugin that takes the same parameters */
+} DroverVsphereSources;
 
 /* What the worker lends to a source. */
 typedef struct {
@@ -56,6 +73,7 @@ typedef struct {
     const char *const *file_roots; /* NULL-terminated; files must lie below one of them; empty: anywhere */
     unsigned connections;         /* how many NBD connections will be made at most */
     GCancellable *cancel;         /* NULL: none */
+    const DroverVsphereSources *vsphere; /* NULL: no vCenter is configured */
 } DroverSourceContext;
 
 /* An NBD server for the content, as the virtual disk that a VM would see. */
@@ -65,9 +83,7 @@ typedef struct {
     bool extents;        /* false: the format knows no holes, all reads as data */
 } DroverSourceEndpoint;
 
-typedef struct DroverSource DroverSource;
-
-typedef struct {
+struct DroverSourceKind {
     const char *name;
     DroverSource *(*open)(const DroverSourceSpec *spec, const DroverSourceContext *context, GError **error);
     bool (*inspect)(DroverSource *source, GError **error);
@@ -78,8 +94,10 @@ typedef struct {
     bool (*alive)(DroverSource *source, GError **error);
     /* Areas that differ from what CHANGE_ID named, as DroverRange, sorted. NULL: this kind tracks no changes. */
     bool (*changed_areas)(DroverSource *source, const char *change_id, GArray *ranges, GError **error);
+    /* Bytes in use by the source's own account, not by reading it: the total of a full round. NULL: it keeps none. */
+    bool (*used_bytes)(DroverSource *source, uint64_t *bytes, GError **error);
     void (*close)(DroverSource *source);
-} DroverSourceKind;
+};
 
 /* Head of every source; kinds append their own fields. */
 struct DroverSource {
@@ -109,6 +127,8 @@ bool drover_source_alive(DroverSource *source, GError **error);
  * CHANGE_ID (any more). Both mean that only a comparison of digests can tell; RANGES is undefined then. Blocks.
  */
 bool drover_source_changed_areas(DroverSource *source, const char *change_id, GArray *ranges, GError **error);
+/* After serve. PERMANENT DRV-SOURCE-NO-CHANGE-TRACKING when the source keeps no account. Blocks. */
+bool drover_source_used_bytes(DroverSource *source, uint64_t *bytes, GError **error);
 /* Ends the endpoint and its child, releases locks. NULL is allowed. */
 void drover_source_close(DroverSource *source);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverSource, drover_source_close)

@@ -193,9 +193,117 @@ static void test_control(void **state)
     assert_int_equal(control->desired, DROVER_DESIRED_PAUSE);
 }
 
+static void test_vsphere_source(void **state)
+{
+    (void)state;
+    Sample s;
+    sample_init(&s);
+    Drover__V1__VsphereSource vsphere = DROVER__V1__VSPHERE_SOURCE__INIT;
+    s.source.kind_case = DROVER__V1__DISK_SOURCE__KIND_VSPHERE;
+    s.source.vsphere = &vsphere;
+    vsphere.vcenter = (char *)"dc1";
+    vsphere.vm_moref = (char *)"vm-7";
+    vsphere.vm_uuid = (char *)"u-1";
+    vsphere.disk_key = 2000;
+    g_autoptr(GError) error = NULL;
+    assert_null(decode(&s, NULL, &error)); /* without a snapshot it would read a disk that is written to */
+    assert_int_equal(drover_error_class(error), DROVER_ERROR_PERMANENT);
+    g_clear_error(&error);
+    vsphere.snapshot_moref = (char *)"snapshot-3";
+    g_autoptr(DroverTask) task = decode(&s, NULL, &error);
+    assert_non_null(task);
+    assert_int_equal(task->source.type, DROVER_SOURCE_VSPHERE);
+    assert_string_equal(task->source.vcenter, "dc1");
+    assert_string_equal(task->source.vm_moref, "vm-7");
+    assert_string_equal(task->source.vm_uuid, "u-1");
+    assert_int_equal(task->source.disk_key, 2000);
+    assert_string_equal(task->source.snapshot_moref, "snapshot-3");
+}
+
+static DroverTask *decode_vm(Drover__V1__SourceVmTask *vm, GError **error)
+{
+    Drover__V1__Task task = DROVER__V1__TASK__INIT;
+    uint8_t buf[1024];
+    task.task_id = (char *)"j/vm/r0/snapshot";
+    task.job_id = (char *)"j";
+    task.attempt = 1;
+    task.body_case = DROVER__V1__TASK__BODY_SOURCE_VM;
+    task.source_vm = vm;
+    size_t len = drover__v1__task__pack(&task, buf);
+    return drover_codec_task(buf, len, NULL, error);
+}
+
+static void test_source_vm_task(void **state)
+{
+    (void)state;
+    Drover__V1__SourceVmTask vm = DROVER__V1__SOURCE_VM_TASK__INIT;
+    int32_t keys[] = {2000, 2001};
+    g_autoptr(GError) error = NULL;
+    vm.action = DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_SNAPSHOT;
+    vm.vcenter = (char *)"dc1";
+    vm.vm_moref = (char *)"vm-7";
+    vm.disk_keys = keys;
+    vm.n_disk_keys = 2;
+    assert_null(decode_vm(&vm, &error)); /* a repetition could not find its snapshot without a name */
+    g_clear_error(&error);
+    vm.snapshot_name = (char *)"drover-j-r0";
+    g_autoptr(DroverTask) task = decode_vm(&vm, &error);
+    assert_non_null(task);
+    assert_int_equal(task->kind, DROVER_TASK_SOURCE_VM);
+    assert_int_equal(task->vm.action, DROVER_VM_SNAPSHOT);
+    assert_int_equal(task->vm.n_disk_keys, 2);
+    assert_int_equal(task->vm.disk_keys[1], 2001);
+    assert_int_equal(task->vm.power_policy, DROVER_POWER_ASK);
+    assert_string_equal(task->vm.snapshot_name, "drover-j-r0");
+    vm.action = (Drover__V1__SourceVmAction)6;
+    assert_null(decode_vm(&vm, &error));
+    g_clear_error(&error);
+    vm.action = DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_POWER_OFF;
+    vm.power_policy = (Drover__V1__PowerPolicy)4;
+    assert_null(decode_vm(&vm, &error));
+    g_clear_error(&error);
+    vm.power_policy = DROVER__V1__POWER_POLICY__POWER_POLICY_FORCE;
+    vm.vm_moref = (char *)"";
+    assert_null(decode_vm(&vm, &error));
+}
+
+static void test_source_vm_result(void **state)
+{
+    (void)state;
+    DroverTask task = {.task_id = (char *)"t", .job_id = (char *)"j", .disk_id = (char *)"", .attempt = 2,
+                       .vm = {.action = DROVER_VM_SNAPSHOT}};
+    const DroverReporterName name = {"w", "i", "s"};
+    const DroverVmFinding findings[] = {{"error", "DRV-X", "bad name \xff", 2000}};
+    const DroverVmDisk disks[] = {{2000, 100 * MIB, "52 3c/4", "[ds] a/\xff.vmdk", "datastore-1", 7}};
+    DroverVmResult result = {findings, 1, "snapshot-3", true, disks, 1, "poweredOn", "host-1", 1234};
+    g_autoptr(GBytes) bytes = drover_codec_source_vm(&name, &task, &result);
+    gsize len;
+    const uint8_t *data = g_bytes_get_data(bytes, &len);
+    Drover__V1__Event *event = drover__v1__event__unpack(NULL, len, data);
+    assert_non_null(event);
+    assert_int_equal(event->body_case, DROVER__V1__EVENT__BODY_SOURCE_VM);
+    assert_int_equal(event->source_vm->action, DROVER_VM_SNAPSHOT);
+    assert_string_equal(event->source_vm->findings[0]->code, "DRV-X");
+    assert_true(g_utf8_validate(event->source_vm->findings[0]->message, -1, NULL));
+    assert_int_equal(event->source_vm->disks[0]->capacity_bytes, 100 * MIB);
+    assert_string_equal(event->source_vm->disks[0]->change_id, "52 3c/4");
+    assert_true(g_utf8_validate(event->source_vm->disks[0]->backing_path, -1, NULL));
+    assert_true(event->source_vm->quiesced);
+    assert_int_equal(event->source_vm->snapshot_at_ms, 1234);
+    drover__v1__event__free_unpacked(event, NULL);
+    g_autoptr(GBytes) notice = drover_codec_notice(&name, &task, "warning", "vm.x", "words");
+    data = g_bytes_get_data(notice, &len);
+    event = drover__v1__event__unpack(NULL, len, data);
+    assert_string_equal(event->notice->message, "words");
+    drover__v1__event__free_unpacked(event, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_vsphere_source),
+        cmocka_unit_test(test_source_vm_task),
+        cmocka_unit_test(test_source_vm_result),
         cmocka_unit_test(test_copy_task),    cmocka_unit_test(test_refused), cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_failed_event), cmocka_unit_test(test_control),
     };
