@@ -95,6 +95,10 @@ class AgentLeader:
         admin = AdminClient(conf)
         for future in admin.create_topics([NewTopic(self.wire(t), n, 1) for t, n in self.TOPICS.items()]).values():
             future.result(20)
+        deadline = time.monotonic() + 20
+        while not set(map(self.wire, self.TOPICS)) <= set(admin.list_topics(timeout=10).topics):  # the broker learns of them later
+            assert time.monotonic() < deadline, "the topics do not appear"
+            time.sleep(0.05)
         self.producer = confluent_kafka.Producer({**conf, "linger.ms": 0})
         self.records = {topic: [] for topic in self.READ}  # (key, message or None)
         self.lock = threading.Condition(threading.RLock())

@@ -110,8 +110,8 @@ static bool find_root(const DroverOpContext *context, const char *vm_id, json_t 
     return true;
 }
 
-static bool attach(const DroverOpContext *context, DroverOperation *operation, const char *volume_id, const char *vm_id,
-                   uint32_t device_id, GError **error)
+/* VOLUME_ID exists, and no other VM has it. *SLOT is its deviceid at VM_ID, -1 when it is not attached. */
+static bool is_free_for(const DroverOpContext *context, const char *volume_id, const char *vm_id, json_int_t *slot, GError **error)
 {
     json_t *volume = NULL;
     if (!drover_look_volume(context, volume_id, &volume, error))
@@ -119,17 +119,34 @@ static bool attach(const DroverOpContext *context, DroverOperation *operation, c
     if (!volume)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-MISSING: CloudStack has no volume %s", volume_id);
     g_autofree char *where = g_strdup(drover_json_text(volume, "virtualmachineid"));
-    json_int_t slot = json_integer_value(json_object_get(volume, "deviceid"));
+    *slot = *where ? json_integer_value(json_object_get(volume, "deviceid")) : -1;
     json_decref(volume);
-    if (*where && strcmp(where, vm_id) != 0)
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-ELSEWHERE: volume %s is attached to VM %s", volume_id, where);
-    if (*where && slot == device_id)
+    return !*where || strcmp(where, vm_id) == 0 ||
+           drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-ELSEWHERE: volume %s is attached to VM %s", volume_id, where);
+}
+
+static bool attach(const DroverOpContext *context, DroverOperation *operation, const char *volume_id, const char *vm_id,
+                   uint32_t device_id, GError **error)
+{
+    json_int_t slot = -1;
+    if (!is_free_for(context, volume_id, vm_id, &slot, error))
+        return false;
+    if (slot == (json_int_t)device_id)
         return true;
-    if (*where && !drover_op_take_off(context, operation, volume_id, error))
+    if (slot >= 0 && !drover_op_take_off(context, operation, volume_id, error))
         return false;
     g_autofree char *device = g_strdup_printf("%u", device_id);
     const char *const parameters[] = {"id", volume_id, "virtualmachineid", vm_id, "deviceid", device, NULL};
     return drover_op_call(context, operation, "attachVolume", parameters, NULL, error);
+}
+
+/* The swap is refused for good: the VM gets the disk again that it had. Where that fails too, comparing finds the disk. */
+static void put_root_back(const DroverOpContext *context, DroverOperation *operation, const char *vm_id)
+{
+    const char *old = operation->result.old_root_volume_id;
+    g_autoptr(GError) why = NULL;
+    if (old && *old && !attach(context, operation, old, vm_id, 0, &why))
+        drover_error("swap_root.old_root_left", why->message, F_S("volume_id", old), F_S("vm_id", vm_id));
 }
 
 bool drover_op_swap_root(const DroverOpContext *context, DroverOperation *operation, GError **error)
@@ -153,6 +170,10 @@ bool drover_op_swap_root(const DroverOpContext *context, DroverOperation *operat
         return drover_fail(error, DROVER_ERROR_PERMANENT,
                            "DRV-ROOT-FOREIGN: the root disk %s of VM %s came from no template; it may be the only copy of something, "
                            "so it is not deleted: detach it first", present, asked->vm_id);
+    /* Whatever can be known to fail fails before the VM has lost its disk. */
+    json_int_t slot = -1;
+    if (!ours && !is_free_for(context, asked->volume_id, asked->vm_id, &slot, error))
+        return false;
     if (*present && !ours) {
         /* Journalled with the intent of the detach: once detached it is a data disk like any other. */
         drover_set_text(&operation->result.old_root_volume_id, present);
@@ -160,8 +181,13 @@ bool drover_op_swap_root(const DroverOpContext *context, DroverOperation *operat
         if (!drover_op_call(context, operation, "detachVolume", parameters, NULL, error))
             return false;
     }
-    if (!ours && !attach(context, operation, asked->volume_id, asked->vm_id, 0, error))
+    g_autoptr(GError) why = NULL;
+    if (!ours && !attach(context, operation, asked->volume_id, asked->vm_id, 0, &why)) {
+        if (drover_error_class(why) == DROVER_ERROR_PERMANENT)
+            put_root_back(context, operation, asked->vm_id);
+        g_propagate_error(error, g_steal_pointer(&why));
         return false;
+    }
     operation->result.already_done = ours;
     drover_set_text(&operation->result.volume_id, asked->volume_id);
     const char *old = operation->result.old_root_volume_id;
