@@ -16,6 +16,7 @@ sys.path.insert(0, str(HERE / "harness"))
 sys.path.insert(0, str(ROOT / "deploy"))
 
 import fleet as fleet_module  # noqa: E402
+from lib_vcsim import make_vcsim  # noqa: E402,F401
 
 
 @pytest.hookimpl(hookwrapper=True)

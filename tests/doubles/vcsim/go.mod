@@ -1,0 +1,8 @@
+module drover-vcsim
+
+go 1.25
+
+require (
+	github.com/google/uuid v1.6.0
+	github.com/vmware/govmomi v0.52.0
+)
