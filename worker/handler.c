@@ -53,5 +53,6 @@ DroverSourceContext drover_handler_source_context(const DroverWorker *worker, co
         .file_roots = worker->file_roots,
         .connections = worker->connections,
         .cancel = drover_running_cancellable(running),
+        .vsphere = worker->vsphere.vcenters == NULL ? NULL : &worker->vsphere,
     };
 }

@@ -58,6 +58,21 @@ static bool find_areas(const DroverTask *task, DroverSource *source, GArray **ar
     return true;
 }
 
+/* The source's own account is the better total where reading would have to look for zeroes (thick disks). Nothing
+ * depends on it but what is shown and how ranges are cut: without it, the scan's sum stands. */
+static void take_used_bytes(const DroverTask *task, DroverSource *source, DroverCopyScan *scan)
+{
+    if (task->changed_areas || source->kind->used_bytes == NULL)
+        return;
+    uint64_t used = 0;
+    g_autoptr(GError) failure = NULL;
+    if (drover_source_used_bytes(source, &used, &failure))
+        scan->allocated_bytes = MIN(scan->allocated_bytes, used);
+    else
+        drover_warning("source.used-unknown", failure->message, F_S("job_id", task->job_id),
+                       F_S("disk_id", task->disk_id));
+}
+
 static void publish_result(DroverWorker *worker, DroverRunning *running, const DroverSource *source,
                            const DroverCopyScan *scan, const GArray *areas, const char *why)
 {
@@ -95,9 +110,11 @@ void drover_handle_inspect(DroverWorker *worker, DroverRunning *running)
     /* Asked again at the end: what was looked at all the time must still be what was opened. */
     if (source != NULL && drover_source_inspect(source, &error) && drover_source_serve(source, &error) &&
         scan_source(source, context.cancel, &scan, &error) && find_areas(task, source, &areas, &why, &error) &&
-        drover_source_verify(source, &source->identity, &error))
+        drover_source_verify(source, &source->identity, &error)) {
+        take_used_bytes(task, source, &scan);
         publish_result(worker, running, source, &scan, areas, why);
-    else
+    } else {
         drover_handler_unfinished(worker, running, error, NULL);
+    }
     drover_copy_scan_clear(&scan);
 }

@@ -10,6 +10,8 @@
 #include "worker/options.h"
 #include "worker/rundir.h"
 #include "worker/slots.h"
+#include "worker/vsphere/pool.h"
+#include "worker/vsphere/source.h"
 #include "worker/worker.h"
 
 #define LAST_RECORDS_MS 5000
@@ -65,6 +67,10 @@ static int work(DroverWorker *worker, const DroverConfig *config, GError **error
     if (dir == NULL)
         return EXIT_FAILURE;
     worker->socket_dir = g_strdup(drover_run_dir_path(dir));
+    if (*worker->vcenters_file != '\0') {
+        worker->vsphere.kind = &drover_source_vsphere;
+        worker->vsphere.vcenters = drover_vcenter_pool_new(worker->vcenters_file);
+    }
     worker->kafka = drover_kafka_new(config, worker->name.process_id, error);
     worker->producer = worker->kafka == NULL ? NULL : drover_producer_new(worker->kafka, error);
     drover_info("worker.started", "Ready to take tasks", F_S("process_id", worker->name.process_id),
@@ -76,6 +82,7 @@ static int work(DroverWorker *worker, const DroverConfig *config, GError **error
     drover_producer_free(worker->producer);
     drover_reporter_free(worker->reporter);
     drover_kafka_free(worker->kafka);
+    drover_vcenter_pool_free(worker->vsphere.vcenters);
     g_free(worker->socket_dir);
     drover_info("worker.stopped", ok ? "Drained" : "Stopped because of an error");
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -30,6 +30,10 @@ const DroverOption drover_worker_options[] = {
     {"worker", "tls-name", DROVER_OPTION_STRING, NULL, "NAME",
      "The certificates of all front doors must be for this name; without it: each for the host that is connected to", 0},
     {"worker", "tls-min", DROVER_OPTION_STRING, "1.3", "1.2|1.3", "Oldest version of TLS that is accepted", 0},
+    {"worker", "vcenters", DROVER_OPTION_STRING, NULL, "FILE",
+     "Key file of the vCenters whose disks it reads (docs/vmware.md); without it: none", 0},
+    {"worker", "nbdkit", DROVER_OPTION_STRING, "nbdkit", "PROGRAM", "Program that serves disks of vCenters", 0},
+    {"worker", "vddk-plugin", DROVER_OPTION_STRING, "vddk", "NAME", "nbdkit's plugin for VDDK, or the path of one", 0},
     {"worker", "heartbeat-interval", DROVER_OPTION_DURATION, "10s", "TIME", "How often to tell that it is alive", 0},
     {"worker", "connect-timeout", DROVER_OPTION_DURATION, "30s", "TIME", "Longest wait for the first NBD connection",
      0},
@@ -118,6 +122,9 @@ bool drover_worker_configure(DroverWorker *worker, const DroverConfig *config, G
         return drover_fail(error, DROVER_ERROR_PERMANENT, "worker.copy-slots and worker.source-slots are both 0");
     if (!tls(worker, config, error))
         return false;
+    worker->vcenters_file = drover_config_string(config, "worker.vcenters");
+    worker->vsphere.nbdkit = drover_config_string(config, "worker.nbdkit");
+    worker->vsphere.vddk_plugin = drover_config_string(config, "worker.vddk-plugin");
     worker->file_roots = drover_config_list(config, "worker.file-roots");
     worker->name.process_id = g_steal_pointer(&process_id);
     worker->name.instance_id = drover_id_new("");

@@ -29,6 +29,8 @@ typedef struct {
     unsigned connect_timeout_ms;
     unsigned drain_timeout_ms;
     unsigned checkpoint_wait_ms;
+    const char *vcenters_file;     /* "": none */
+    DroverVsphereSources vsphere;  /* .vcenters NULL: no vCenter is configured */
     char *source_topic;
     char *copy_topic;
     char *events_topic;
