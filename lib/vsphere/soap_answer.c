@@ -70,6 +70,13 @@ static bool refuse_answer(const char *method, const char *why, GError **error)
                        method, why);
 }
 
+/* Without one libxml2 writes to stderr what it has no parser to blame for. */
+static void keep_quiet(void *data, xmlError *why)
+{
+    (void)data;
+    (void)why;
+}
+
 static xmlDoc *read_document(const char *method, const char *data, size_t len, GError **error)
 {
     static gsize once = 0;
@@ -88,8 +95,11 @@ static xmlDoc *read_document(const char *method, const char *data, size_t len, G
     parser->sax->internalSubset = on_doctype;
     parser->sax->startElementNs = on_start;
     parser->sax->endElementNs = on_end;
-    xmlDoc *doc = xmlCtxtReadMemory(parser, data, (int)len, NULL, NULL,
+    xmlSetStructuredErrorFunc(NULL, keep_quiet); /* of this thread */
+    /* Always UTF-8, whatever an answer claims: no other decoder gets to see it. */
+    xmlDoc *doc = xmlCtxtReadMemory(parser, data, (int)len, NULL, "UTF-8",
                                     XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_COMPACT);
+    xmlSetStructuredErrorFunc(NULL, NULL);
     if (watch.refused != NULL) {
         refuse_answer(method, watch.refused, error);
         xmlFreeDoc(doc);
