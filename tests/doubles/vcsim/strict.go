@@ -72,7 +72,8 @@ func fields(kind reflect.Type) (list []field) {
 		if name == "" || name == "-" || strings.Contains(options, "attr") {
 			continue
 		}
-		list = append(list, field{name, f.Type, !strings.Contains(options, "omitempty") && f.Type.Kind() != reflect.Slice})
+		list = append(list, field{name, f.Type, !strings.Contains(options, "omitempty") &&
+			f.Type.Kind() != reflect.Slice && f.Type.Kind() != reflect.Pointer}) // *bool: may be left out
 	}
 	return list
 }
