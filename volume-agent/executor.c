@@ -33,23 +33,37 @@ static bool same(const char *a, const char *b)
     return *a && strcmp(a, b) == 0;
 }
 
-/* LATER has to wait for EARLIER. */
-static bool conflicts(const DroverOperation *earlier, const DroverOperation *later)
+/* OPERATION changes the VM or volume ID, as far as is known by now. */
+static bool touches(const DroverExecutor *executor, const DroverOperation *operation, const char *id)
 {
-    return same(earlier->asked->job_id, later->asked->job_id) ||
-           same(drover_operation_volume_id(earlier), drover_operation_volume_id(later)) ||
-           same(drover_operation_vm_id(earlier), drover_operation_vm_id(later)) ||
-           (drover_operation_uses_appliance(earlier) && drover_operation_uses_appliance(later));
+    return same(drover_operation_volume_id(operation), id) || same(drover_operation_vm_id(operation), id) ||
+           (drover_operation_uses_appliance(operation) && same(executor->context->appliance_vm_id, id)) ||
+           (operation->claims && g_ptr_array_find_with_equal_func(operation->claims, id, g_str_equal, NULL));
 }
 
-static bool is_due(const GPtrArray *open, guint index)
+static bool conflicts(const DroverExecutor *executor, const DroverOperation *a, const DroverOperation *b)
 {
-    const DroverOperation *operation = g_ptr_array_index(open, index);
+    if (same(a->asked->job_id, b->asked->job_id) || touches(executor, a, drover_operation_volume_id(b)) ||
+        touches(executor, a, drover_operation_vm_id(b)) ||
+        (drover_operation_uses_appliance(b) && touches(executor, a, executor->context->appliance_vm_id)))
+        return true;
+    for (guint i = 0; b->claims && i < b->claims->len; i++)
+        if (touches(executor, a, g_ptr_array_index(b->claims, i)))
+            return true;
+    return false;
+}
+
+/* Nothing before it that is open, and nothing behind it that is running, touches the same. */
+static bool is_due(const DroverExecutor *executor, guint index)
+{
+    const DroverOperation *operation = g_ptr_array_index(executor->open, index);
     if (operation->running)
         return false;
-    for (guint i = 0; i < index; i++)
-        if (conflicts(g_ptr_array_index(open, i), operation))
+    for (guint i = 0; i < executor->open->len; i++) {
+        const DroverOperation *other = g_ptr_array_index(executor->open, i);
+        if (i != index && (i < index || other->running) && conflicts(executor, other, operation))
             return false;
+    }
     return true;
 }
 
@@ -58,7 +72,7 @@ static void start_due(DroverExecutor *executor)
 {
     for (guint i = 0; i < executor->open->len && !executor->context->stopping(); i++) {
         DroverOperation *operation = g_ptr_array_index(executor->open, i);
-        if (!is_due(executor->open, i))
+        if (!is_due(executor, i))
             continue;
         operation->running = true;
         g_thread_pool_push(executor->pool, operation, NULL);
@@ -83,7 +97,7 @@ static GError *conclude(const GError *last, const GError *first, unsigned attemp
 }
 
 /*
- * True when it has ended, with ERROR when it failed; false when the process drains.
+ * True when it has ended, with ERROR when it failed; false when the process drains, or when it yields.
  * Attempts count only while CloudStack can be reached: its restart must not fail a migration. And nothing fails while a call
  * may still take effect: whoever undoes it next would look too early, and the effect would stay.
  */
@@ -98,7 +112,7 @@ static bool run_to_the_end(DroverExecutor *executor, DroverOperation *operation,
         g_autoptr(GError) why = NULL;
         if (attempt(context, operation, &why))
             return true;
-        if (context->stopping())
+        if (context->stopping() || operation->yields)
             return false;
         if (!first)
             first = g_error_copy(why);
@@ -138,9 +152,8 @@ static void execute(gpointer data, gpointer user_data)
     g_mutex_lock(&executor->lock);
     if (ended)
         g_ptr_array_remove(executor->open, operation);
-    operation->running = false;
-    if (ended)
-        start_due(executor);
+    operation->running = operation->yields = false;
+    start_due(executor);
     g_mutex_unlock(&executor->lock);
 }
 
@@ -161,6 +174,20 @@ DroverExecutor *drover_executor_new(const DroverOpContext *context, const Drover
             g_ptr_array_add(executor->open, operation);
     }
     return executor;
+}
+
+bool drover_executor_claim(void *data, DroverOperation *operation, const char *id)
+{
+    DroverExecutor *executor = data;
+    g_mutex_lock(&executor->lock);
+    for (guint i = 0; i < executor->open->len && !operation->yields; i++) {
+        const DroverOperation *other = g_ptr_array_index(executor->open, i);
+        operation->yields = other != operation && other->running && touches(executor, other, id);
+    }
+    drover_operation_add_claim(operation, id);
+    bool granted = !operation->yields;
+    g_mutex_unlock(&executor->lock);
+    return granted;
 }
 
 void drover_executor_start(DroverExecutor *executor)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Executes accepted operations in order: one at a time per job, volume, VM and appliance, in the order of acceptance;
- * unrelated ones side by side. RETRYABLE errors are tried again with backoff, within limits. Every end is journalled.
+ * unrelated ones side by side. Some learn only on the way what else they touch (the VM that a volume hangs on): that is theirs
+ * alone, too, but the order towards others of it is then the order of learning, unless they are of one job. RETRYABLE errors are tried again with backoff, within limits. Every end is journalled.
  * Operations that ended stay known, so that a repeated id is no second execution.
  */
 #ifndef DROVER_VOLUME_AGENT_EXECUTOR_H
@@ -22,6 +23,9 @@ DroverExecutor *drover_executor_new(const DroverOpContext *context, const Drover
 void drover_executor_start(DroverExecutor *executor);
 /* Waits for the running steps; CONTEXT->stopping() must be true by then. */
 void drover_executor_free(DroverExecutor *executor);
+
+/* For DroverOpContext.claim. EXECUTOR is a DroverExecutor. */
+bool drover_executor_claim(void *executor, DroverOperation *operation, const char *id);
 
 bool drover_executor_knows(DroverExecutor *executor, const char *operation_id);
 /* Sequence number for the next operation. */

@@ -141,6 +141,8 @@ static bool run(DroverAgent *agent, GError **error)
         g_autoptr(GError) why = NULL;
         agent->rest = drover_rest_new(&rest_parts, content.operations, &why);
         agent->executor = drover_executor_new(&agent->context, &limits, content.operations);
+        agent->context.claim = drover_executor_claim;
+        agent->context.claim_data = agent->executor;
         drover_executor_start(agent->executor);
         heart = drover_agent_heart_start(agent);
         ok = !why && drover_rest_start(agent->rest, &why) && drover_agent_intake(agent, content.next_offset, &why);

@@ -294,3 +294,45 @@ def test_a_refused_swap_leaves_the_vm_its_root_disk(bench):
     error = bench.failed(bench.operation("swap_root", vm_id=vm, volume_id=volume))
     assert "another volume" in error.message and bench.changes("detachVolume")
     assert bench.site.root(vm)["id"] == root and "virtualmachineid" not in bench.site.look(volume)
+
+
+def overlaps(leader):
+    return [e for e in leader.cloud.state()["events"] if e["kind"] == "overlap"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_vm_is_left_alone_while_a_disk_is_taken_off_it(bench, killed):
+    """What an operation finds out on its way (which VM a disk hangs on, which disks a VM has) is its own as well."""
+    cloud, vm, volume = bench.cloud, str(uuid.uuid4()), bench.volume(attach=False)
+    bench.do("deploy_vm", disk="", name="busy", custom_id=vm)
+    bench.do("attach_to_vm", vm_id=vm, volume_id=volume, device_id=1)
+    cloud.fault("detachVolume", "job-delay", seconds=4)
+    detach = bench.operation("detach_volume", job="job-a", volume_id=volume)
+    bench.reached(detach, "WAITING")
+    start = bench.operation("start_vm", job="job-b", vm_id=vm)
+    bench.reached(start, "ACCEPTED")
+    if killed:
+        bench.agents[-1].kill()
+        bench.ready(bench.agent(**OPTIONS))
+    bench.done(detach)
+    bench.done(start)
+    assert not overlaps(bench)
+    # The other way round: the VM is busy when the disk's turn comes; and both at once with the VM's destruction.
+    bench.do("attach_to_vm", vm_id=vm, volume_id=volume, device_id=1)
+    cloud.fault("stopVirtualMachine", "job-delay", seconds=2)
+    sent = [bench.operation("stop_vm", job="job-a", vm_id=vm)]
+    bench.reached(sent[0], "WAITING")
+    sent.append(bench.operation("delete_volume", job="job-b", volume_id=volume))
+    sent.append(bench.operation("destroy_vm", job="job-c", vm_id=vm))
+    for ident in sent:
+        bench.done(ident)
+    assert not overlaps(bench)
+
+
+@pytest.mark.parametrize("action", ["drop-after", "job-vanish"])
+def test_a_cleanup_whose_last_answer_is_lost_has_succeeded(bench, action):
+    vm = str(uuid.uuid4())
+    bench.do("deploy_vm", disk="", name="empty", custom_id=vm)
+    bench.cloud.fault("destroyVirtualMachine", action)
+    assert bench.do("cleanup_test_failover", disk="", vm_id=vm).vm_id == vm
+    assert bench.failed(bench.operation("cleanup_test_failover", disk="", vm_id=vm)).code == "DRV-VM-MISSING"

@@ -154,6 +154,8 @@ class Plan:
 
     def close_export(self, number, index):
         volume = self.volumes[index]
+        if volume.generation == 0:  # closing one that was never open ends it before its time
+            return
         generation = max(1, volume.generation - (self.rng.random() < 0.2))
         self._volume(number, index, "close_export", True, generation=generation)
         if volume.open and volume.open <= generation:

@@ -21,13 +21,22 @@ DroverOperation *drover_operation_new(Drover__V1__VolumeOperation *asked)
     return operation;
 }
 
-void drover_operation_add_volume(DroverOperation *operation, const char *volume_id)
+static void add_id(GPtrArray **ids, const char *id)
 {
-    GPtrArray **ids = &operation->result.volume_ids;
     if (!*ids)
         *ids = g_ptr_array_new_with_free_func(g_free);
-    if (!g_ptr_array_find_with_equal_func(*ids, volume_id, g_str_equal, NULL))
-        g_ptr_array_add(*ids, g_strdup(volume_id));
+    if (!g_ptr_array_find_with_equal_func(*ids, id, g_str_equal, NULL))
+        g_ptr_array_add(*ids, g_strdup(id));
+}
+
+void drover_operation_add_volume(DroverOperation *operation, const char *volume_id)
+{
+    add_id(&operation->result.volume_ids, volume_id);
+}
+
+void drover_operation_add_claim(DroverOperation *operation, const char *id)
+{
+    add_id(&operation->claims, id);
 }
 
 static void result_clear(DroverOperationResult *r)
@@ -58,6 +67,7 @@ void drover_operation_free(DroverOperation *operation)
     g_free(operation->cloud_job_id);
     g_free(operation->error_message);
     result_clear(&operation->result);
+    g_clear_pointer(&operation->claims, g_ptr_array_unref);
     g_free(operation);
 }
 
@@ -237,6 +247,8 @@ GBytes *drover_operation_pack(const DroverOperation *o, const char *agent, const
     record.updated_at_ms = o->updated_at_ms;
     record.instance_id = (char *)instance_id;
     record.sequence = o->sequence;
+    record.n_claims = o->claims ? o->claims->len : 0;
+    record.claims = o->claims ? (char **)o->claims->pdata : NULL;
 
     Drover__V1__JournalRecord value = DROVER__V1__JOURNAL_RECORD__INIT;
     value.record_case = DROVER__V1__JOURNAL_RECORD__RECORD_OPERATION;
@@ -262,6 +274,8 @@ DroverOperation *drover_operation_unpack(const Drover__V1__JournalOperation *rec
     o->accepted_at_ms = record->accepted_at_ms;
     o->updated_at_ms = record->updated_at_ms;
     o->sequence = record->sequence;
+    for (size_t i = 0; i < record->n_claims; i++)
+        drover_operation_add_claim(o, record->claims[i]);
     if (record->error) {
         o->error_class = (int)record->error->error_class;
         o->error_message = g_strdup(record->error->message);

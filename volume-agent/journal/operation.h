@@ -45,8 +45,10 @@ typedef struct {
     int64_t accepted_at_ms;
     int64_t updated_at_ms;
     uint64_t sequence;
-    /* not in the record */
+    GPtrArray *claims;       /* ids of VMs and volumes that it turned out to touch beyond those asked; NULL: none */
+    /* not in the record; the executor's */
     bool running;
+    bool yields;             /* somebody is at work on what it claimed last: it ends this attempt and takes its turn */
 } DroverOperation;
 
 /* Takes ASKED. */
@@ -65,6 +67,9 @@ bool drover_operation_uses_appliance(const DroverOperation *operation);
 
 /* Adds VOLUME_ID to result->volume_ids, unless it is there. */
 void drover_operation_add_volume(DroverOperation *operation, const char *volume_id);
+
+/* Adds ID to claims, unless it is there. */
+void drover_operation_add_claim(DroverOperation *operation, const char *id);
 
 /* Replaces *FIELD by a copy of VALUE. */
 void drover_set_text(char **field, const char *value);

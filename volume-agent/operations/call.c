@@ -20,6 +20,13 @@ bool drover_op_journal(const DroverOpContext *context, DroverOperation *operatio
     return drover_fail(error, DROVER_ERROR_FATAL, "The journal of this agent is lost");
 }
 
+bool drover_op_claim(const DroverOpContext *context, DroverOperation *operation, const char *id, GError **error)
+{
+    if (!context->claim || context->claim(context->claim_data, operation, id))
+        return true;
+    return drover_fail(error, DROVER_ERROR_RETRYABLE, "Another operation is at work on %s", id);
+}
+
 bool drover_op_sleep(const DroverOpContext *context, int64_t ms, GError **error)
 {
     gint64 until = g_get_monotonic_time() + ms * 1000;

@@ -31,6 +31,13 @@ bool drover_op_await_job(const DroverOpContext *context, DroverOperation *operat
 /* The call is over, for good or bad: nothing of it is under way. */
 void drover_op_clear_intent(DroverOperation *operation);
 
+/*
+ * Before OPERATION looks at, and then changes, a VM or volume that it was not asked about by name: nobody else works on it until
+ * OPERATION has ended. False with RETRYABLE when somebody does: OPERATION must return at once, and is run again when its turn
+ * has come. So ask only when nothing of it is under way.
+ */
+bool drover_op_claim(const DroverOpContext *context, DroverOperation *operation, const char *id, GError **error);
+
 /* Sleeps; false with RETRYABLE when the process drains. */
 bool drover_op_sleep(const DroverOpContext *context, int64_t ms, GError **error);
 

@@ -34,6 +34,9 @@ typedef struct {
     /* Waits until nobody reads back from the device of VOLUME_ID any more. */
     void (*release_device)(void *data, const char *volume_id);
     void *release_data;
+    /* OPERATION goes on to touch the VM or volume ID, which it was not asked about. False: another one is at work on it. */
+    bool (*claim)(void *data, DroverOperation *operation, const char *id);
+    void *claim_data;
     bool (*stopping)(void); /* the process drains: go no further, the journal knows the rest */
 } DroverOpContext;
 

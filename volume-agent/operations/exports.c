@@ -6,6 +6,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/log.h"
+#include "volume-agent/operations/call.h"
 #include "volume-agent/operations/compare.h"
 #include "volume-agent/operations/look.h"
 
@@ -51,9 +52,9 @@ bool drover_op_close_export(const DroverOpContext *context, DroverOperation *ope
     return drover_export_book_close(context->exports, asked->volume_id, asked->generation, error);
 }
 
-static bool forget(const DroverOpContext *context, const char *volume_id, GError **error)
+static bool forget(const DroverOpContext *context, DroverOperation *operation, const char *volume_id, GError **error)
 {
-    if (!drover_export_book_forget(context->exports, volume_id, error))
+    if (!drover_op_claim(context, operation, volume_id, error) || !drover_export_book_forget(context->exports, volume_id, error))
         return false;
     context->release_device(context->release_data, volume_id);
     return true;
@@ -66,7 +67,7 @@ bool drover_op_remove_export(const DroverOpContext *context, DroverOperation *op
     operation->result.already_done = !known;
     operation->result.generation = known ? known->generation : 0;
     drover_set_text(&operation->result.volume_id, id);
-    return forget(context, id, error);
+    return forget(context, operation, id, error);
 }
 
 /* Nobody can use it: its volume is gone or elsewhere, or attached without a device. */
@@ -95,7 +96,7 @@ bool drover_op_remove_orphan_exports(const DroverOpContext *context, DroverOpera
         if (!orphan)
             continue;
         drover_warning("export.orphan", "Removing an export that nobody can use", F_S("volume_id", id));
-        if (!forget(context, id, error))
+        if (!forget(context, operation, id, error))
             return false;
         drover_operation_add_volume(operation, id);
     }

@@ -27,6 +27,7 @@ static bool note_volumes(const DroverOpContext *context, DroverOperation *operat
             drover_operation_add_volume(operation, drover_json_text(volume, "id"));
     }
     json_decref(volumes);
+    drover_set_text(&operation->result.vm_id, vm_id);
     return drover_op_journal(context, operation, error);
 }
 
@@ -42,13 +43,13 @@ bool drover_op_cleanup_test_failover(const DroverOpContext *context, DroverOpera
         return false;
     bool exists = vm != NULL;
     json_decref(vm);
-    bool begun = operation->result.volume_ids != NULL || operation->step > 0;
+    /* Its destruction may have been the call whose answer was lost. */
+    bool begun = operation->result.vm_id && *operation->result.vm_id;
     if (!exists && !begun)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VM-MISSING: CloudStack has no VM %s", vm_id);
     if (exists && (!note_volumes(context, operation, vm_id, error) ||
                    !drover_op_remove_vm(context, operation, vm_id, error)))
         return false;
-    drover_set_text(&operation->result.vm_id, vm_id);
     const GPtrArray *volumes = operation->result.volume_ids;
     for (guint i = 0; volumes && i < volumes->len; i++)
         if (!drover_op_attach_to_appliance(context, operation, g_ptr_array_index(volumes, i), 0, error))

@@ -178,7 +178,8 @@ bool drover_op_swap_root(const DroverOpContext *context, DroverOperation *operat
         /* Journalled with the intent of the detach: once detached it is a data disk like any other. */
         drover_set_text(&operation->result.old_root_volume_id, present);
         const char *const parameters[] = {"id", present, NULL};
-        if (!drover_op_call(context, operation, "detachVolume", parameters, NULL, error))
+        if (!drover_op_claim(context, operation, present, error) ||
+            !drover_op_call(context, operation, "detachVolume", parameters, NULL, error))
             return false;
     }
     g_autoptr(GError) why = NULL;
@@ -271,6 +272,7 @@ static bool take_foreign_volumes_off(const DroverOpContext *context, DroverOpera
     bool ok = true;
     json_array_foreach(volumes, i, volume) {
         bool own = strcmp(drover_json_text(volume, "type"), "ROOT") == 0 && *drover_json_text(volume, "templateid");
+        ok = ok && drover_op_claim(context, operation, drover_json_text(volume, "id"), error);
         if (ok && !own)
             ok = drover_op_take_off(context, operation, drover_json_text(volume, "id"), error);
     }

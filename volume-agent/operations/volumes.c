@@ -97,7 +97,9 @@ bool drover_op_attach_to_appliance(const DroverOpContext *context, DroverOperati
                                    uint64_t minimum_size, GError **error)
 {
     json_t *volume = NULL;
-    if (!drover_look_volume(context, volume_id, &volume, error))
+    if (!drover_op_claim(context, operation, volume_id, error) ||
+        !drover_op_claim(context, operation, context->appliance_vm_id, error) ||
+        !drover_look_volume(context, volume_id, &volume, error))
         return false;
     if (!volume)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-MISSING: CloudStack has no volume %s", volume_id);
@@ -154,7 +156,8 @@ static bool wait_until_unplugged(const DroverOpContext *context, const char *vol
 bool drover_op_take_off(const DroverOpContext *context, DroverOperation *operation, const char *volume_id, GError **error)
 {
     /* Fence first: nobody may write or read while the device goes. */
-    if (!drover_export_book_forget(context->exports, volume_id, error))
+    if (!drover_op_claim(context, operation, volume_id, error) ||
+        !drover_export_book_forget(context->exports, volume_id, error))
         return false;
     context->release_device(context->release_data, volume_id);
     json_t *volume = NULL;
@@ -165,7 +168,8 @@ bool drover_op_take_off(const DroverOpContext *context, DroverOperation *operati
     if (!*where)
         return true;
     const char *const parameters[] = {"id", volume_id, NULL};
-    if (!drover_op_call(context, operation, "detachVolume", parameters, NULL, error))
+    if (!drover_op_claim(context, operation, where, error) ||
+        !drover_op_call(context, operation, "detachVolume", parameters, NULL, error))
         return false;
     if (strcmp(where, context->appliance_vm_id) == 0 && !wait_until_unplugged(context, volume_id, error))
         return false;
