@@ -251,7 +251,7 @@ class Vcsim:
         """Tells open readers (of vm=, key=) to "fail", "stall", "die" or "run", once they have read after= bytes."""
         self.ctl("POST", "/ctl/vddk", {"command": command, **what})
 
-    def nbdkit_options(self, name, snapshot, key=2000, **more):
+    def nbdkit_options(self, name, snapshot, key=2000, /, **more):
         """Parameters of the plugin for a disk of a snapshot; MORE overrides, None takes away."""
         found = next(s for s in self.snapshots(name) if snapshot in (s["name"], s["moref"]))
         options = {"libdir": self.libdir, "server": "127.0.0.1", "port": self.port, "user": self.user,

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -126,9 +125,19 @@ func (r *reader) view() readerView {
 		return v
 	}
 	number := func(at int) uint64 { return binary.LittleEndian.Uint64(text[at:]) }
-	v.Open = number(atOpen) == 1 && syscall.Kill(r.PID, 0) == nil
+	v.Open = number(atOpen) == 1 && alive(r.PID)
 	v.Reads, v.Bytes, v.Extents = number(atReads), number(atBytes), number(atExtents)
 	return v
+}
+
+// alive is false for zombies, too.
+func alive(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
 }
 
 func (s *sim) readersNow() []readerView {

@@ -69,7 +69,7 @@ func fields(kind reflect.Type) (list []field) {
 			continue
 		}
 		name, options, _ := strings.Cut(tag, ",")
-		if name == "" || name == "-" || strings.Contains(options, "attr") {
+		if name == "" || name == "-" || strings.Contains(","+options+",", ",attr,") {
 			continue
 		}
 		list = append(list, field{name, f.Type, !strings.Contains(options, "omitempty") &&
