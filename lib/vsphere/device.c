@@ -29,12 +29,12 @@ static void set_path(char **field, const xmlNode *node, const char *path)
     drover_vsphere_set(field, text);
 }
 
-static char *type_of_key(const xmlNode *list, int32_t key)
+static const xmlNode *device_of_key(const xmlNode *list, int32_t key)
 {
     for (const xmlNode *device = drover_vsphere_first_device(list); device; device = drover_soap_next(device))
         if (drover_soap_int(device, "key", -1) == key)
-            return drover_soap_type(device);
-    return g_strdup("");
+            return device;
+    return NULL;
 }
 
 static uint64_t capacity_of(const xmlNode *device)
@@ -53,8 +53,10 @@ static DroverVsphereDisk *disk_of(const xmlNode *device, const xmlNode *list)
     disk->key = (int32_t)drover_soap_int(device, "key", 0);
     disk->unit = (int32_t)drover_soap_int(device, "unitNumber", -1);
     disk->controller_key = (int32_t)drover_soap_int(device, "controllerKey", 0);
-    g_autofree char *controller = type_of_key(list, disk->controller_key);
+    const xmlNode *holder = device_of_key(list, disk->controller_key);
+    g_autofree char *controller = holder ? drover_soap_type(holder) : NULL;
     drover_vsphere_set(&disk->controller, controller);
+    set_path(&disk->bus_sharing, holder, "sharedBus");
     g_autofree char *kind = drover_soap_type(backing);
     drover_vsphere_set(&disk->backing, kind);
     set_path(&disk->label, device, "deviceInfo.label");
@@ -67,6 +69,8 @@ static DroverVsphereDisk *disk_of(const xmlNode *device, const xmlNode *list)
     disk->thin = drover_soap_bool(backing, "thinProvisioned");
     disk->eagerly_scrubbed = drover_soap_bool(backing, "eagerlyScrub");
     disk->rdm = g_str_has_prefix(kind, "VirtualDiskRawDisk");
+    g_autofree char *compatibility = drover_soap_text(backing, "compatibilityMode");
+    disk->rdm_physical = disk->rdm && strcmp(compatibility, "virtualMode") != 0;
     disk->encrypted = drover_soap_child(backing, "keyId") != NULL;
     disk->capacity_bytes = capacity_of(device);
     return disk;

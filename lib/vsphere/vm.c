@@ -52,7 +52,7 @@ DroverVsphereDisk *drover_vsphere_disk_new(void)
 {
     DroverVsphereDisk *disk = g_new0(DroverVsphereDisk, 1);
     char **const texts[] = {&disk->controller, &disk->label,   &disk->backing,   &disk->backing_path, &disk->backing_uuid,
-                            &disk->disk_mode,  &disk->sharing, &disk->datastore, &disk->change_id};
+                            &disk->disk_mode,  &disk->sharing, &disk->bus_sharing, &disk->datastore, &disk->change_id};
     for (guint i = 0; i < G_N_ELEMENTS(texts); i++)
         drover_vsphere_set(texts[i], NULL);
     return disk;
@@ -69,6 +69,7 @@ void drover_vsphere_disk_free(DroverVsphereDisk *disk)
     g_free(disk->backing_uuid);
     g_free(disk->disk_mode);
     g_free(disk->sharing);
+    g_free(disk->bus_sharing);
     g_free(disk->datastore);
     g_free(disk->change_id);
     g_free(disk);

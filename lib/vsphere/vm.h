@@ -22,11 +22,13 @@ typedef struct {
     char *backing_uuid;
     char *disk_mode;     /* persistent, independent_persistent, … */
     char *sharing;       /* "sharingMultiWriter", "sharingNone", "" */
+    char *bus_sharing;   /* of the controller: "noSharing", "virtualSharing", "physicalSharing", "" */
     char *datastore;     /* moref */
     char *change_id;     /* of the backing as asked for: running VM or snapshot; "" when not tracked */
     bool thin;
     bool eagerly_scrubbed;
     bool rdm;
+    bool rdm_physical; /* commands go through to the LUN: no snapshots */
     bool encrypted;
     uint64_t capacity_bytes;
 } DroverVsphereDisk;

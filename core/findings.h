@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the rules of a preflight say what they found. For core/preflight*.c. */
+#ifndef DROVER_CORE_FINDINGS_H
+#define DROVER_CORE_FINDINGS_H
+
+#include "core/preflight.h"
+
+typedef struct {
+    const DroverVsphereVm *vm;
+    GPtrArray *disks; /* const DroverVsphereDisk *, those that are to be migrated */
+    const DroverPreflightFacts *more;
+    GPtrArray *findings;
+} DroverPreflight;
+
+void drover_find(DroverPreflight *p, DroverSeverity severity, const char *code, int32_t disk_key, const char *format, ...)
+    G_GNUC_PRINTF(5, 6);
+/* "disk 2000 (Hard disk 1)" */
+char *drover_disk_words(const DroverVsphereDisk *disk);
+
+/* The rules, by what they look at. */
+void drover_preflight_vm(DroverPreflight *p);
+void drover_preflight_tracking(DroverPreflight *p);
+void drover_preflight_disks(DroverPreflight *p);
+void drover_preflight_place(DroverPreflight *p);
+void drover_preflight_guest(DroverPreflight *p);
+
+#endif
