@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/error.h"
+#include "lib/vsphere/fault.h"
 
 /* Objects of one answer: a VM is some 20 KB of XML. */
 #define PAGE 200
@@ -156,15 +157,26 @@ static DroverSoapWriter *first_page(const DroverVsphere *vsphere, const DroverVs
     return request;
 }
 
-static DroverVsphereProperties *all_pages(DroverVsphere *vsphere, DroverSoapWriter *request, const DroverVsphereHow *how,
-                                          GError **error)
+/* REQUEST, of what hangs on VIEW unless that is NULL, and all that follow from it; WHAT is for messages. */
+static DroverVsphereProperties *all_pages(DroverVsphere *vsphere, DroverSoapWriter *request, const char *view,
+                                          const char *what, const DroverVsphereHow *how, GError **error)
 {
     g_autoptr(DroverVsphereProperties) properties = drover_vsphere_properties_new();
     DroverVsphereHow next = *how;
+    next.take_faults = true;
     for (;;) {
         DroverSoapAnswer *answer = drover_vsphere_call(vsphere, request, &next, error);
         if (answer == NULL)
             return NULL;
+        const DroverVsphereFault *fault = drover_soap_answer_fault(answer);
+        if (fault != NULL) {
+            /* A view that is gone went with its session. */
+            *how->expired |= view != NULL && drover_vsphere_fault_is(fault, "ManagedObjectNotFound") &&
+                             strcmp(fault->object, view) == 0;
+            drover_vsphere_fault_fail(fault, what, error);
+            drover_soap_answer_free(answer);
+            return NULL;
+        }
         g_autofree char *token = drover_soap_text(drover_soap_answer_value(answer), "token");
         bool has_objects = drover_soap_path(drover_soap_answer_value(answer), "objects") != NULL;
         drover_vsphere_properties_add(properties, answer);
@@ -203,12 +215,15 @@ static void close_view(DroverVsphere *vsphere, const char *view, const DroverVsp
 static DroverVsphereProperties *retrieve_once(DroverVsphere *vsphere, const DroverVsphereQuestion *question,
                                               const DroverVsphereHow *how, GError **error)
 {
-    if (question->all_of == NULL)
-        return all_pages(vsphere, first_page(vsphere, question, NULL), how, error);
+    if (question->all_of == NULL) {
+        g_autofree char *what = g_strdup_printf("RetrievePropertiesEx of %s", question->moref);
+        return all_pages(vsphere, first_page(vsphere, question, NULL), NULL, what, how, error);
+    }
     g_autofree char *view = open_view(vsphere, question->all_of, how, error);
     if (view == NULL)
         return NULL;
-    DroverVsphereProperties *properties = all_pages(vsphere, first_page(vsphere, question, view), how, error);
+    DroverVsphereProperties *properties = all_pages(vsphere, first_page(vsphere, question, view), view,
+                                                    "RetrievePropertiesEx of the inventory", how, error);
     if (!*how->expired)
         close_view(vsphere, view, how);
     return properties;
@@ -217,17 +232,17 @@ static DroverVsphereProperties *retrieve_once(DroverVsphere *vsphere, const Drov
 DroverVsphereProperties *drover_vsphere_retrieve(DroverVsphere *vsphere, const DroverVsphereQuestion *question,
                                                  GCancellable *cancel, GError **error)
 {
-    /* Views and page tokens end with their session: then all is asked again, once. */
-    bool expired = false;
-    DroverVsphereHow how = {.cancel = cancel, .expired = &expired};
-    g_autoptr(GError) why = NULL;
-    DroverVsphereProperties *properties = retrieve_once(vsphere, question, &how, &why);
-    if (properties == NULL && expired) {
-        g_clear_error(&why);
-        expired = false;
-        properties = retrieve_once(vsphere, question, &how, &why);
+    /* Views and page tokens end with their session: then all is asked again. A session may be found dead twice, by its view
+     * that is gone and by the next call. */
+    for (int left = question->all_of != NULL ? 2 : 1;; left--) {
+        bool expired = false;
+        DroverVsphereHow how = {.cancel = cancel, .expired = &expired};
+        g_autoptr(GError) why = NULL;
+        DroverVsphereProperties *properties = retrieve_once(vsphere, question, &how, &why);
+        if (properties == NULL && expired && left > 0)
+            continue;
+        if (properties == NULL)
+            g_propagate_error(error, g_steal_pointer(&why));
+        return properties;
     }
-    if (properties == NULL)
-        g_propagate_error(error, g_steal_pointer(&why));
-    return properties;
 }

@@ -60,8 +60,8 @@ DroverVsphereFault *drover_soap_localized_fault(const xmlNode *node);
 
 typedef struct DroverSoapAnswer DroverSoapAnswer;
 
-/* The answer to METHOD. RETRYABLE DRV-VCENTER-UNREACHABLE when it is not whole XML (cut off), PERMANENT
- * DRV-VCENTER-ANSWER when it is XML but no SOAP answer to METHOD, or not one that may be looked at. A fault is an answer. */
+/* The answer to METHOD. RETRYABLE DRV-VCENTER-UNREACHABLE when it is not whole XML (cut off) or no SOAP
+ * (a proxy's page), PERMANENT DRV-VCENTER-ANSWER when it is SOAP but no answer to METHOD, or may not be looked at. A fault is an answer. */
 DroverSoapAnswer *drover_soap_answer_parse(const char *method, const char *data, size_t len, GError **error);
 void drover_soap_answer_free(DroverSoapAnswer *answer);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverSoapAnswer, drover_soap_answer_free)

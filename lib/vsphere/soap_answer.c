@@ -277,7 +277,9 @@ DroverSoapAnswer *drover_soap_answer_parse(const char *method, const char *data,
     const xmlNode *root = xmlDocGetRootElement(doc);
     const xmlNode *body = root && is_element(root, SOAP_NS, "Envelope") ? find(root->children, SOAP_NS, "Body") : NULL;
     if (body == NULL) {
-        refuse_answer(method, "it is no SOAP envelope with a body; is this the address of vCenter's SDK?", error);
+        drover_fail(error, DROVER_ERROR_RETRYABLE,
+                    "DRV-VCENTER-UNREACHABLE: not vCenter's SDK answers %s, but something without a SOAP envelope: a proxy, or "
+                    "another address than /sdk", method);
         return NULL;
     }
     const xmlNode *fault = find(body->children, SOAP_NS, "Fault");

@@ -132,14 +132,15 @@ static void what_is_no_answer_to_the_call_is_refused(void **state)
 {
     (void)state;
     const char *const texts[] = {
-        "<html><body>Welcome to VMware vSphere</body></html>",
-        "<Envelope xmlns=\"urn:other\"><Body/></Envelope>",
         GO(""),
         GO("<LogoutResponse xmlns=\"urn:vim25\"/>"),
         GO("<LoginResponse xmlns=\"urn:vim26\"/>"),
     };
     for (guint i = 0; i < G_N_ELEMENTS(texts); i++)
         expect_refused(texts[i], strlen(texts[i]), DROVER_ERROR_PERMANENT, "DRV-VCENTER-ANSWER");
+    const char *const others[] = {"<html><body>503 Bad Gateway</body></html>", "<Envelope xmlns=\"urn:other\"><Body/></Envelope>"};
+    for (guint i = 0; i < G_N_ELEMENTS(others); i++)
+        expect_refused(others[i], strlen(others[i]), DROVER_ERROR_RETRYABLE, "DRV-VCENTER-UNREACHABLE");
 }
 
 static void faults_are_told_apart(void **state)
