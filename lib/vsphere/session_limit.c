@@ -6,7 +6,7 @@
 
 static GMutex lock;
 static GCond given;
-static GHashTable *taken; /* key -> count */
+static GHashTable *taken; /* key -> count; made by the first, and kept: others may be waiting */
 
 bool drover_vsphere_session_take(const char *key, unsigned most, GCancellable *cancel, GError **error)
 {
@@ -32,7 +32,5 @@ void drover_vsphere_session_give(const char *key)
         g_hash_table_remove(taken, key);
     else
         g_hash_table_insert(taken, g_strdup(key), GUINT_TO_POINTER(n - 1));
-    if (g_hash_table_size(taken) == 0)
-        g_clear_pointer(&taken, g_hash_table_unref);
     g_cond_broadcast(&given);
 }
