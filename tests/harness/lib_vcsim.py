@@ -77,7 +77,7 @@ class Vcsim:
 
     def start(self):
         program = lib_vcsim_build.build()
-        for sub in ("disks", "tls"):
+        for sub in ("disks", "tls", "tmp"):
             (self.dir / sub).mkdir(parents=True, exist_ok=True)
         self._certificate()
         self.password_file = self.dir / "password"
@@ -92,6 +92,7 @@ class Vcsim:
                 *(f"-{k.replace('_', '-')}={v}" for k, v in self.options.items())]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir,
+                                            env={**os.environ, "TMPDIR": str(self.dir / "tmp")},
                                             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         self.context = ssl.create_default_context(cafile=str(self.cert))
         wait_for(self._ready, 60, f"The vCenter stand-in (log: {self.log})")
@@ -199,6 +200,17 @@ class Vcsim:
         """The disk's file becomes FILE, in the snapshots too, as after Storage vMotion."""
         self.ctl("POST", "/ctl/disk", {"vm": name, "key": key, "file": file})
 
+    def add_disk(self, name, **spec):
+        """A disk more, as disk() describes it."""
+        self.ctl("POST", "/ctl/add-disk", {"vm": name, "disk": disk(**spec)})
+
+    def remove_disk(self, name, key):
+        self.ctl("POST", "/ctl/remove-disk", {"vm": name, "key": key})
+
+    def take_snapshot(self, name, snapshot):
+        """Somebody else's."""
+        self.ctl("POST", "/ctl/snapshot", {"vm": name, "name": snapshot})
+
     def reset_cbt(self, name):
         self.ctl("POST", "/ctl/cbt-reset", {"vm": name})
 
@@ -217,7 +229,8 @@ class Vcsim:
 
     def rule(self, method="*", **what):
         """What happens to calls of METHOD: fault, message, detail, delay_ms, act ("expire", "drop", "truncate", "garbage",
-        "status-503"), where ("call", "after", "task"), object, args, skip, count (0: always), queued_ms, run_ms. -> its id."""
+        "status-503"), where ("call", "after", "task"), object, args, skip, count (0: always), queued_ms, run_ms,
+        reason (the task's description). METHOD may be "vddk-open". -> its id."""
         return self.ctl("POST", "/ctl/fault", {"method": method, "count": 1, **what})["id"]
 
     def fault(self, method, fault, **what):
@@ -248,7 +261,8 @@ class Vcsim:
         return self.ctl("GET", "/ctl/vddk")
 
     def command_readers(self, command, **what):
-        """Tells open readers (of vm=, key=) to "fail", "stall", "die" or "run", once they have read after= bytes."""
+        """Tells open readers (of vm=, key=) to "fail", "stall", "die" or "run", once they have read after= bytes; next=True:
+        the one that opens next."""
         self.ctl("POST", "/ctl/vddk", {"command": command, **what})
 
     def nbdkit_options(self, name, snapshot, key=2000, /, **more):

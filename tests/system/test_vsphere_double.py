@@ -162,10 +162,27 @@ def test_grown_disks_and_lost_writes(make_vcsim):
     assert soap.areas(moref, second, 2000, since, 2 << 20)[0] == [((2 << 20) - 512, 512)]
 
 
+def test_disks_come_and_go(lab):
+    vcsim, soap = lab
+    moref = vcsim.vm("web")["moref"]
+    begin_tracking(soap, moref)
+    vcsim.add_disk("web", capacity="1M")
+    vcsim.add_disk("web", capacity="1M", mode="independent_persistent")
+    vcsim.remove_disk("web", 2001)
+    vcsim.move("web", "[datastore1] elsewhere/web.vmdk")
+    soap.snapshot(moref, "one")
+    taken = vcsim.snapshots("web")[0]
+    assert {key: bool(i) for key, i in taken["change_ids"].items()} == {2000: True, 2002: True, 2003: False}
+    assert taken["files"][2000] == "[datastore1] elsewhere/web.vmdk"
+    vcsim.move("web", "[datastore1] again/web.vmdk")
+    assert vcsim.snapshots("web")[0]["files"][2000] == "[datastore1] again/web.vmdk"
+    assert vcsim.vm("web")["disks"][0]["file"] == "[datastore1] again/web-000002.vmdk"
+
+
 def test_tasks_take_time_and_refuse_a_second_one(lab):
     vcsim, soap = lab
     moref = vcsim.vm("web")["moref"]
-    rule = vcsim.rule("CreateSnapshot_Task", where="task", queued_ms=200, run_ms=600000)
+    rule = vcsim.rule("CreateSnapshot_Task", where="task", queued_ms=200, run_ms=600000, reason="others first")
     task = soap.start("CreateSnapshot_Task", moref, soap.SNAPSHOT.format("slow", "false"))
     seen = {soap.task_state(task)}
     with pytest.raises(Fault, match="TaskInProgress"):
@@ -173,6 +190,8 @@ def test_tasks_take_time_and_refuse_a_second_one(lab):
     while not any(state == "running" for state, _ in seen):
         seen.add(soap.task_state(task))
     assert any(state == "queued" for state, _ in seen)
+    description = soap.properties("Task", task, "info.description")["info.description"]
+    assert "others first" in "".join(description.itertext())
     vcsim.clear(rule)
     soap.finish(task)
     assert [s["name"] for s in vcsim.snapshots("web")] == ["slow"]
@@ -252,10 +271,14 @@ def test_readers_are_strict(lab):
                          ({"snapshot": vcsim.snapshots("kept")[0]["moref"]}, "snapshot cannot be found")):
         assert words in refused(**wrong), wrong
 
-    h = nbd.NBD()
-    h.add_meta_context("base:allocation")
-    h.connect_command(["nbdkit", "-s", "--exit-with-parent", "-r", str(vddk_plugin()), *map(str, vcsim.nbdkit_options(
-        "web", "one", transports="nbdssl:nbd", single_link="true", compression="none"))])
+    def connect(**options):
+        h = nbd.NBD()
+        h.add_meta_context("base:allocation")
+        h.connect_command(["nbdkit", "-s", "--exit-with-parent", "-r", str(vddk_plugin()),
+                           *map(str, vcsim.nbdkit_options("web", "one", **options))])
+        return h
+
+    h = connect(transports="nbdssl:nbd", single_link="true", compression="none")
     extents = []
     h.block_status(8 << 20, 0, lambda context, offset, entries, error: extents.extend(entries))
     # Holes of a single link are not known to be zero; data comes in chunks of 64 KiB.
@@ -275,3 +298,11 @@ def test_readers_are_strict(lab):
     with pytest.raises(nbd.Error):
         h.pread(512, 0)
     assert not any(r["open"] for r in vcsim.readers())
+    vcsim.command_readers("fail", after=512, next=True)
+    h = connect()
+    h.pread(512, 0)
+    with pytest.raises(nbd.Error):
+        h.pread(512, 0)
+    assert vcsim.readers()[-1]["bytes"] == 512
+    vcsim.fault("vddk-open", "FileFault", message="locked", count=0)
+    assert "locked" in refused()

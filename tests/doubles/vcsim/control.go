@@ -37,6 +37,9 @@ type order struct {
 	MaxAreas  int      `json:"max_areas"`
 	Command   string   `json:"command"`
 	After     uint64   `json:"after"`
+	Next      bool     `json:"next"`
+	Name      string   `json:"name"`
+	Disk      diskSpec `json:"disk"`
 }
 
 func (s *sim) controlMux() http.Handler {
@@ -85,6 +88,9 @@ func (s *sim) controlMux() http.Handler {
 	post("/ctl/cbt-reset", s.resetTracking)
 	post("/ctl/disk", s.changeDisk)
 	post("/ctl/vm", s.changeVM)
+	post("/ctl/add-disk", s.addDisk)
+	post("/ctl/remove-disk", s.removeDisk)
+	post("/ctl/snapshot", s.takeSnapshot)
 	post("/ctl/expire-sessions", func(*order) error { s.expireSessions(); return nil })
 	post("/ctl/deny", func(o *order) error {
 		s.mu.Lock()

@@ -26,6 +26,7 @@ type disk struct {
 	vm      string
 	key     int32
 	image   string
+	apart   bool // independent or a physical RDM: no snapshots, no tracking
 	epoch   string
 	seq     int
 	changed map[int][]extent // sequence n: what changed between n-1 and n
@@ -76,6 +77,9 @@ func (d *disk) stopTracking() {
 // startTracking begins a new epoch at what the disk holds now.
 func (d *disk) startTracking() error {
 	d.stopTracking()
+	if d.apart {
+		return nil
+	}
 	d.epoch, d.seq, d.changed = newEpoch(), 1, map[int][]extent{}
 	for i := range d.journal {
 		d.journal[i].After = 0

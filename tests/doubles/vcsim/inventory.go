@@ -74,6 +74,9 @@ type vmSpec struct {
 	MemoryMB    int64      `json:"memory_mb"`
 	Shutdown    int        `json:"shutdown_ms"`
 	Annotation  string     `json:"annotation"`
+	Tolerant    bool       `json:"fault_tolerant"`
+	Passthrough bool       `json:"pci_passthrough"`
+	Connection  string     `json:"connection"` // connected, disconnected, inaccessible, ...
 }
 
 func readInventory(path string) (*inventorySpec, error) {
@@ -212,6 +215,17 @@ func (s *sim) furnish(vm *simulator.VirtualMachine, v vmSpec, datastore string) 
 		vm.Config.Hardware.Device = append(vm.Config.Hardware.Device, &types.VirtualTPM{VirtualDevice: types.VirtualDevice{
 			Key: 11000, DeviceInfo: &types.Description{Label: "Virtual TPM"}}})
 	}
+	if v.Passthrough {
+		vm.Config.Hardware.Device = append(vm.Config.Hardware.Device, &types.VirtualPCIPassthrough{VirtualDevice: types.VirtualDevice{
+			Key: 13000, DeviceInfo: &types.Description{Label: "PCI device 0"}}})
+	}
+	vm.Runtime.FaultToleranceState = types.VirtualMachineFaultToleranceStateNotConfigured
+	if v.Tolerant {
+		vm.Runtime.FaultToleranceState = types.VirtualMachineFaultToleranceStateRunning
+	}
+	if v.Connection != "" {
+		vm.Runtime.ConnectionState = types.VirtualMachineConnectionState(v.Connection)
+	}
 	ctx := s.background()
 	if v.Tracking {
 		tracking, state.tracking = true, "pending"
@@ -227,59 +241,75 @@ func (s *sim) furnish(vm *simulator.VirtualMachine, v vmSpec, datastore string) 
 }
 
 func (s *sim) addDisks(vm *simulator.VirtualMachine, state *vmState, v vmSpec, datastore string) error {
-	const controller = 1000
 	scsi := &types.ParaVirtualSCSIController{VirtualSCSIController: types.VirtualSCSIController{
 		SharedBus: types.VirtualSCSISharingNoSharing, VirtualController: types.VirtualController{
-			VirtualDevice: types.VirtualDevice{Key: controller, DeviceInfo: &types.Description{Label: "SCSI controller 0"}}}}}
+			VirtualDevice: types.VirtualDevice{Key: controllerKey, DeviceInfo: &types.Description{Label: "SCSI controller 0"}}}}}
 	var devices []types.BaseVirtualDevice
 	for _, d := range vm.Config.Hardware.Device {
-		if key := d.GetVirtualDevice().Key; key != controller && (key < 2000 || key >= 3000) {
+		if key := d.GetVirtualDevice().Key; key != controllerKey && (key < 2000 || key >= 3000) {
 			devices = append(devices, d)
 		}
 	}
-	devices = append(devices, scsi)
+	vm.Config.Hardware.Device = append(devices, scsi)
 	vm.Datastore = nil
 	for i, d := range v.Disks {
-		key, unit := either(d.Key, int32(2000+i)), either(d.Unit, int32(i))
-		ds, ok := s.entity("Datastore", either(d.Datastore, datastore)).(*simulator.Datastore)
-		if !ok {
-			return fmt.Errorf("no datastore %q", d.Datastore)
-		}
-		suffix := ""
-		if i > 0 {
-			suffix = fmt.Sprintf("_%d", i)
-		}
-		info := types.VirtualDeviceFileBackingInfo{Datastore: &ds.Self,
-			FileName: either(d.File, fmt.Sprintf("[%s] %s/%s%s.vmdk", ds.Name, v.Name, v.Name, suffix))}
-		uuid := fmt.Sprintf("6000C29%x-%04x-4000-8000-%012x", i%16, key, hash(v.Name))
-		disk := &types.VirtualDisk{VirtualDevice: types.VirtualDevice{Key: key, ControllerKey: controller, UnitNumber: &unit,
-			DeviceInfo: &types.Description{Label: either(d.Label, fmt.Sprintf("Hard disk %d", i+1))}}}
-		if d.RDM {
-			disk.Backing = &types.VirtualDiskRawDiskMappingVer1BackingInfo{VirtualDeviceFileBackingInfo: info, Uuid: uuid,
-				CompatibilityMode: "physicalMode", DiskMode: either(d.Mode, "independent_persistent"), Sharing: d.Sharing}
-		} else {
-			b := &types.VirtualDiskFlatVer2BackingInfo{VirtualDeviceFileBackingInfo: info, Uuid: uuid,
-				DiskMode: either(d.Mode, "persistent"), Sharing: either(d.Sharing, "sharingNone"),
-				ThinProvisioned: &d.Thin, EagerlyScrub: &d.Eager}
-			if d.Encrypted || v.Encrypted {
-				b.KeyId = &types.CryptoKeyId{KeyId: "key-1", ProviderId: &types.KeyProviderId{Id: "kms"}}
-			}
-			disk.Backing = b
-		}
-		image := &diskFile{path: d.Image, capacity: d.Capacity}
-		path, err := image.make(fmt.Sprintf("%s/%s-%d.img", s.dir, v.Name, key))
-		if err != nil {
+		if err := s.addDiskTo(vm, state, v, d, i, datastore); err != nil {
 			return err
 		}
-		state.disks[key] = newDisk(v.Name, key, path)
-		disk.CapacityInBytes, disk.CapacityInKB = state.disks[key].size(), state.disks[key].size()/1024
-		scsi.Device = append(scsi.Device, key)
-		devices = append(devices, disk)
-		if !contains(vm.Datastore, ds.Self) {
-			vm.Datastore = append(vm.Datastore, ds.Self)
+	}
+	return nil
+}
+
+const controllerKey = 1000
+
+// addDiskTo makes the I-th disk of a VM.
+func (s *sim) addDiskTo(vm *simulator.VirtualMachine, state *vmState, v vmSpec, d diskSpec, i int, datastore string) error {
+	key, unit := either(d.Key, int32(2000+i)), either(d.Unit, int32(i))
+	ds, ok := s.entity("Datastore", either(d.Datastore, datastore)).(*simulator.Datastore)
+	if !ok {
+		return fmt.Errorf("no datastore %q", d.Datastore)
+	}
+	suffix := ""
+	if i > 0 {
+		suffix = fmt.Sprintf("_%d", i)
+	}
+	info := types.VirtualDeviceFileBackingInfo{Datastore: &ds.Self,
+		FileName: either(d.File, fmt.Sprintf("[%s] %s/%s%s.vmdk", ds.Name, v.Name, v.Name, suffix))}
+	uuid := fmt.Sprintf("6000C29%x-%04x-4000-8000-%012x", i%16, key, hash(v.Name))
+	disk := &types.VirtualDisk{VirtualDevice: types.VirtualDevice{Key: key, ControllerKey: controllerKey, UnitNumber: &unit,
+		DeviceInfo: &types.Description{Label: either(d.Label, fmt.Sprintf("Hard disk %d", i+1))}}}
+	if d.RDM {
+		disk.Backing = &types.VirtualDiskRawDiskMappingVer1BackingInfo{VirtualDeviceFileBackingInfo: info, Uuid: uuid,
+			CompatibilityMode: "physicalMode", DiskMode: either(d.Mode, "independent_persistent"), Sharing: d.Sharing}
+	} else {
+		b := &types.VirtualDiskFlatVer2BackingInfo{VirtualDeviceFileBackingInfo: info, Uuid: uuid,
+			DiskMode: either(d.Mode, "persistent"), Sharing: either(d.Sharing, "sharingNone"),
+			ThinProvisioned: &d.Thin, EagerlyScrub: &d.Eager}
+		if d.Encrypted || v.Encrypted {
+			b.KeyId = &types.CryptoKeyId{KeyId: "key-1", ProviderId: &types.KeyProviderId{Id: "kms"}}
+		}
+		disk.Backing = b
+	}
+	image := &diskFile{path: d.Image, capacity: d.Capacity}
+	path, err := image.make(fmt.Sprintf("%s/%s-%d.img", s.dir, v.Name, key))
+	if err != nil {
+		return err
+	}
+	state.disks[key] = newDisk(v.Name, key, path)
+	state.disks[key].apart = d.RDM || strings.HasPrefix(d.Mode, "independent")
+	disk.CapacityInBytes, disk.CapacityInKB = state.disks[key].size(), state.disks[key].size()/1024
+	devices := append([]types.BaseVirtualDevice(nil), vm.Config.Hardware.Device...)
+	for n, o := range devices {
+		if c, ok := o.(*types.ParaVirtualSCSIController); ok {
+			next := *c
+			next.Device = append(append([]int32(nil), c.Device...), key)
+			devices[n] = &next
 		}
 	}
-	vm.Config.Hardware.Device = devices
+	vm.Config.Hardware.Device = append(devices, disk)
+	if !contains(vm.Datastore, ds.Self) {
+		vm.Datastore = append(vm.Datastore, ds.Self)
+	}
 	return nil
 }
 

@@ -59,6 +59,15 @@ func (s *sim) openReader(r *http.Request) (any, error) {
 	if err != nil || vm.Self.Value != moref {
 		return nil, errors.New("VixDiskLib_ConnectEx: The virtual machine cannot be found")
 	}
+	s.mu.Lock()
+	rule := s.match("vddk-open", vm.Self, nil, "call")
+	s.mu.Unlock()
+	if rule != nil {
+		s.wait(rule, rule.DelayMs, nil)
+		if rule.Fault != "" {
+			return nil, fmt.Errorf("VixDiskLib_Open: %s: %s", rule.Fault, rule.Message)
+		}
+	}
 	if !s.granted(vm.Self, readDisks) {
 		return nil, errors.New("VixDiskLib_ConnectEx: You do not have access rights to this file")
 	}
@@ -103,7 +112,13 @@ func (s *sim) admit(vm *simulator.VirtualMachine, snap *VirtualMachineSnapshot, 
 		return nil, errors.New("VixDiskLib_Open: Too many NFC connections to this host")
 	}
 	n.file = fmt.Sprintf("%s/reader-%d", s.dir, n.ID)
-	if err := os.WriteFile(n.file, make([]byte, sharedSize), 0o644); err != nil {
+	shared := make([]byte, sharedSize)
+	if o := s.next; o != nil && o.suits(n) {
+		binary.LittleEndian.PutUint64(shared[atCommand:], commands[o.Command])
+		binary.LittleEndian.PutUint64(shared[atAfter:], o.After)
+		s.next = nil
+	}
+	if err := os.WriteFile(n.file, shared, 0o644); err != nil {
 		return nil, err
 	}
 	s.readers = append(s.readers, n)
@@ -150,7 +165,12 @@ func (s *sim) readersNow() []readerView {
 	return list
 }
 
-// commandReaders tells open readers to fail, stall or die, or to run again, once they have read AFTER bytes.
+func (o *order) suits(r *reader) bool {
+	return (o.VM == "" || o.VM == r.VM) && (o.Key == 0 || o.Key == r.Key)
+}
+
+// commandReaders tells open readers to fail, stall or die, or to run again, once they have read AFTER bytes; NEXT: not
+// the open ones, but the one that opens next.
 func (s *sim) commandReaders(o *order) error {
 	code, ok := commands[o.Command]
 	if !ok {
@@ -158,8 +178,12 @@ func (s *sim) commandReaders(o *order) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if o.Next {
+		s.next = o
+		return nil
+	}
 	for _, r := range s.readers {
-		if !r.view().Open || (o.VM != "" && o.VM != r.VM) || (o.Key != 0 && o.Key != r.Key) {
+		if !r.view().Open || !o.suits(r) {
 			continue
 		}
 		f, err := os.OpenFile(r.file, os.O_RDWR, 0)

@@ -14,7 +14,7 @@ import (
 // rule says what happens to calls, or to tasks, that match it. The first that matches is taken.
 type rule struct {
 	ID     int            `json:"id"`
-	Method string         `json:"method"` // "" or "*": every one
+	Method string         `json:"method"` // "" or "*": every one; "vddk-open": a disk is opened by a reader
 	Object string         `json:"object"` // name or moref; "": every one
 	Args   map[string]any `json:"args"`   // arguments as in the log of calls, e.g. {"quiesce": true}
 	Where  string         `json:"where"`  // call (before it is executed), after (it is executed, the answer suffers), task
@@ -27,8 +27,9 @@ type rule struct {
 	DelayMs int             `json:"delay_ms"`
 	Act     string          `json:"act"` // expire (all sessions, first), drop, truncate, garbage, status-503
 
-	QueuedMs int `json:"queued_ms"` // tasks: this long queued,
-	RunMs    int `json:"run_ms"`    // this long running, with progress
+	QueuedMs int    `json:"queued_ms"` // tasks: this long queued,
+	RunMs    int    `json:"run_ms"`    // this long running, with progress
+	Reason   string `json:"reason"`    // info.description of the task
 
 	Seen int `json:"seen"`
 	Hits int `json:"hits"`

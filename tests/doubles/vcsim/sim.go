@@ -34,6 +34,7 @@ type sim struct {
 	calls   []*call
 	denied  map[string]string // privilege -> object ("*": all)
 	readers []*reader
+	next    *order // command for the readers to come
 }
 
 // vmState is what the stand-in knows of a VM.
@@ -100,10 +101,13 @@ func (s *sim) disk(vm string, key int32) (*disk, error) {
 	return nil, fmt.Errorf("VM %q has no disk %d", vm, key)
 }
 
-// objectName is the name that people know OBJ by.
+// objectName is the name that people know an object by; of a snapshot its VM's.
 func (s *sim) objectName(ref types.ManagedObjectReference) string {
-	if e, ok := s.ctx.Map.Get(ref).(mo.Entity); ok {
-		return e.Entity().Name
+	switch o := s.ctx.Map.Get(ref).(type) {
+	case *VirtualMachineSnapshot:
+		return s.objectName(o.Vm)
+	case mo.Entity:
+		return o.Entity().Name
 	}
 	return ref.Value
 }

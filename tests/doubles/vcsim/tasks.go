@@ -47,6 +47,9 @@ func (s *sim) run(ctx *simulator.Context, vm *simulator.VirtualMachine, task *si
 	}
 	recent()
 	if r != nil {
+		if r.Reason != "" {
+			set(types.PropertyChange{Name: "info.description", Val: types.LocalizableMessage{Key: "test.reason", Message: r.Reason}})
+		}
 		s.wait(r, r.QueuedMs, nil)
 	}
 	set(types.PropertyChange{Name: "info.startTime", Val: time.Now()},
