@@ -22,7 +22,8 @@ static gpointer work(gpointer data)
         if (!drover_vsphere_session_take(KEY, MOST, NULL, NULL))
             return NULL;
         g_mutex_lock(&crowd->lock);
-        crowd->most_open = MAX(crowd->most_open, ++crowd->open);
+        crowd->open++;
+        crowd->most_open = MAX(crowd->most_open, crowd->open);
         g_mutex_unlock(&crowd->lock);
         g_usleep(500);
         g_mutex_lock(&crowd->lock);
