@@ -51,6 +51,12 @@ static void on_journal_lost(const GError *error)
     _exit(3);
 }
 
+static void on_taken_over(void)
+{
+    drover_error("agent.fenced", "Another process runs under this agent's name on this machine");
+    _exit(3);
+}
+
 static void fill_context(DroverAgent *agent)
 {
     const DroverConfig *config = agent->config;
@@ -106,6 +112,7 @@ static bool run(DroverAgent *agent, GError **error)
         .name = agent->name,
         .host = drover_config_string(config, "agent.nbd-host"),
         .port = (uint16_t)drover_config_int(config, "agent.nbd-port"),
+        .taken_over = on_taken_over,
     };
     const DroverVerifyLimits verify_limits = {(uint64_t)drover_config_int(config, "agent.verify-delay"),
                                               (uint64_t)drover_config_int(config, "agent.verify-rate"),

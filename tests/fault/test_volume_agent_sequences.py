@@ -336,3 +336,21 @@ def test_a_cleanup_whose_last_answer_is_lost_has_succeeded(bench, action):
     bench.cloud.fault("destroyVirtualMachine", action)
     assert bench.do("cleanup_test_failover", disk="", vm_id=vm).vm_id == vm
     assert bench.failed(bench.operation("cleanup_test_failover", disk="", vm_id=vm)).code == "DRV-VM-MISSING"
+
+
+def test_a_replaced_instance_leaves_the_nbd_server_of_its_successor_alone(bench):
+    """The first instance sees its NBD server die before it learns that it was replaced: it must not start one in the place of the
+    successor's, nor take away its socket."""
+    first, volume = bench.agents[-1], bench.volume()
+    opened = bench.do("open_export", volume_id=volume, generation=1)
+    second = bench.agent(**OPTIONS)
+    bench.ready(second)
+    assert first.process.wait(60) == 3
+    time.sleep(1)  # whatever the first one may have begun
+    assert bench.do("open_export", volume_id=volume, generation=2).token != opened.token
+    second.kill()
+    third = bench.agent(**OPTIONS)  # it finds the server of the second, if that is still there
+    bench.ready(third)
+    Trial.nbdkit(third)
+    assert (bench.run_dir / f"{AGENT}.nbdkit.pid").read_text().strip() == str(Trial.nbdkit(third))
+    bench.do("open_export", volume_id=volume, generation=3)

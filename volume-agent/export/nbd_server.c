@@ -12,8 +12,10 @@
 
 #include "lib/base/drain.h"
 #include "lib/base/error.h"
+#include "lib/base/ids.h"
 #include "lib/base/log.h"
 #include "volume-agent/export/control_client.h"
+#include "volume-agent/export/owner.h"
 
 #define READY_TIMEOUT_US (15 * G_USEC_PER_SEC)
 #define PLUGIN_FILE "nbdkit-drover-plugin.so"
@@ -28,6 +30,9 @@ struct DroverNbdServer {
     uint16_t port;
     char *control_path;
     char *pid_path;
+    char *owner_path;
+    char *token; /* of this process, in the file at owner_path as long as the name is its own */
+    void (*taken_over)(void);
     GThread *supervisor;
 
     GMutex lock; /* everything below; held by the supervisor while a new nbdkit gets its exports back */
@@ -35,6 +40,7 @@ struct DroverNbdServer {
     GHashTable *exports; /* volume id -> DroverExport: what must be open */
     ServerState state;
     bool stopping;
+    bool lost; /* the name is another process's */
     GPid pid;       /* 0 while it is down */
     char *last_words; /* of a nbdkit that ended before it was ready */
 };
@@ -168,14 +174,41 @@ static char *relay_output(int fd, bool keep)
     return g_string_free(g_steal_pointer(&kept), FALSE);
 }
 
+/* Another process has this name now, and starts servers of its own. */
+static bool lose(DroverNbdServer *server)
+{
+    g_mutex_lock(&server->lock);
+    server->lost = true;
+    g_free(server->last_words);
+    server->last_words = g_strdup("another process runs under this agent's name");
+    g_mutex_unlock(&server->lock);
+    return false;
+}
+
+/* Files of a server that has ended, unless they are another process's by now. */
+static void clean_up(const DroverNbdServer *server, bool all)
+{
+    int owned = drover_owner_lock(server->owner_path, server->token);
+    if (owned < 0)
+        return;
+    g_unlink(server->pid_path);
+    if (all)
+        g_unlink(server->control_path);
+    close(owned);
+}
+
 /* One life of nbdkit. False when it never became ready. */
 static bool live_once(DroverNbdServer *server)
 {
     g_autoptr(GError) error = NULL;
     GPid pid = 0;
     int output_fd = -1;
+    int owned = drover_owner_lock(server->owner_path, server->token);
+    if (owned < 0)
+        return lose(server);
     g_unlink(server->control_path);
     if (!spawn(server, &pid, &output_fd, &error)) {
+        close(owned);
         g_mutex_lock(&server->lock);
         g_free(server->last_words);
         server->last_words = g_strdup(error->message);
@@ -185,6 +218,7 @@ static bool live_once(DroverNbdServer *server)
     g_autofree char *pid_text = g_strdup_printf("%d\n", pid);
     if (!g_file_set_contents(server->pid_path, pid_text, -1, &error))
         drover_warning("nbdkit.pid_file", error->message);
+    close(owned);
 
     bool ready = wait_until_ready(server, pid);
     g_mutex_lock(&server->lock);
@@ -213,7 +247,7 @@ static bool live_once(DroverNbdServer *server)
     }
     bool stopping = server->stopping;
     g_mutex_unlock(&server->lock);
-    g_unlink(server->pid_path);
+    clean_up(server, false);
     if (!stopping)
         drover_warning("nbdkit.ended", "NBD server ended and is started again", F_I("wait_status", status));
     return ready;
@@ -233,10 +267,13 @@ static gpointer supervise(gpointer data)
         g_cond_broadcast(&server->changed);
         pause_ms = ready ? 20 : MIN(pause_ms * 2, 2000);
         gint64 until = g_get_monotonic_time() + pause_ms * 1000;
-        while (was_ready && !server->stopping && g_cond_wait_until(&server->changed, &server->lock, until))
+        while (was_ready && !server->stopping && !server->lost && g_cond_wait_until(&server->changed, &server->lock, until))
             ;
-        bool end = server->stopping || !was_ready;
+        bool lost = server->lost;
+        bool end = server->stopping || !was_ready || lost;
         g_mutex_unlock(&server->lock);
+        if (lost && server->taken_over)
+            server->taken_over();
         if (end)
             return NULL;
     }
@@ -267,6 +304,10 @@ DroverNbdServer *drover_nbd_server_start(const DroverNbdServerOptions *options, 
     g_autofree char *pid = g_strconcat(options->name, ".nbdkit.pid", NULL);
     server->control_path = g_build_filename(options->run_dir, control, NULL);
     server->pid_path = g_build_filename(options->run_dir, pid, NULL);
+    g_autofree char *owner = g_strconcat(options->name, ".nbdkit.owner", NULL);
+    server->owner_path = g_build_filename(options->run_dir, owner, NULL);
+    server->token = drover_id_new("");
+    server->taken_over = options->taken_over;
     server->exports = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, export_free);
     g_mutex_init(&server->lock);
     g_cond_init(&server->changed);
@@ -279,7 +320,15 @@ DroverNbdServer *drover_nbd_server_start(const DroverNbdServerOptions *options, 
         ok = drover_fail(error, DROVER_ERROR_PERMANENT, "Directory %s cannot be made: %s", options->run_dir,
                          g_strerror(errno));
     if (ok) {
-        reap_leftover(server);
+        int owned = drover_owner_claim(server->owner_path, server->token);
+        if (owned < 0)
+            ok = drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be locked: %s", server->owner_path, g_strerror(errno));
+        else
+            reap_leftover(server);
+        if (owned >= 0)
+            close(owned);
+    }
+    if (ok) {
         server->supervisor = g_thread_new("nbdkit", supervise, server);
         g_mutex_lock(&server->lock);
         while (server->state == SERVER_STARTING)
@@ -307,7 +356,7 @@ void drover_nbd_server_stop(DroverNbdServer *server)
     g_mutex_unlock(&server->lock);
     if (server->supervisor)
         g_thread_join(server->supervisor);
-    g_unlink(server->control_path);
+    clean_up(server, true);
     g_hash_table_unref(server->exports);
     g_mutex_clear(&server->lock);
     g_cond_clear(&server->changed);
@@ -317,6 +366,8 @@ void drover_nbd_server_stop(DroverNbdServer *server)
     g_free(server->host);
     g_free(server->control_path);
     g_free(server->pid_path);
+    g_free(server->owner_path);
+    g_free(server->token);
     g_free(server->last_words);
     g_free(server);
 }

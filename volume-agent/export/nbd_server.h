@@ -20,6 +20,9 @@ typedef struct {
     const char *name;    /* of the agent: file names in run_dir, and in log lines */
     const char *host;    /* address to listen on */
     uint16_t port;
+    /* Called once, on a thread of the server's, when another process has taken over an agent of this name and run_dir: no NBD
+     * server is started here any more. NULL: nobody wants to know. */
+    void (*taken_over)(void);
 } DroverNbdServerOptions;
 
 typedef struct DroverNbdServer DroverNbdServer;
