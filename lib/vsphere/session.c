@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lib/vsphere/session.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "lib/base/error.h"
 #include "lib/vsphere/fault.h"
 #include "lib/vsphere/http.h"
 #include "lib/vsphere/session_limit.h"
+#include "lib/vsphere/turn.h"
 
 /* vCenter ends a session after 30 minutes without a call, unless its administrator chose otherwise. */
 #define KEEP_ALIVE_US (4 * G_TIME_SPAN_MINUTE)
@@ -24,15 +26,17 @@ struct DroverVsphere {
     char *api_version;
     char *instance_uuid;
 
-    GMutex lock; /* of what follows, held while a call is on the wire */
+    DroverVsphereTurn turn; /* at what follows, had while a call is on the wire */
     DroverVsphereHttp *http;
-    char *session_key; /* "" while not logged in */
+    char *session_key; /* "" while not logged in; changed under key_lock, too */
+    GMutex key_lock;
     gint64 called_us;
 
     GThread *keeper;
     GMutex keeper_lock;
     GCond keeper_wakes;
     bool closing;
+    _Atomic gint64 keep_alive_us;
 };
 
 static const char *const service_names[DROVER_VSPHERE_SERVICES] = {
@@ -56,7 +60,7 @@ const char *drover_vsphere_service_moref(const DroverVsphere *vsphere, DroverVsp
 
 char *drover_vsphere_session_key(DroverVsphere *vsphere)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&vsphere->lock);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&vsphere->key_lock);
     return g_strdup(vsphere->session_key);
 }
 
@@ -77,7 +81,7 @@ static char *doing(const DroverSoapWriter *request)
     return g_strdup_printf("%s of %s", drover_soap_writer_method(request), drover_soap_writer_target(request));
 }
 
-/* One exchange, whatever the session's state. The lock is held. */
+/* One exchange, whatever the session's state. It is our turn. */
 static DroverSoapAnswer *exchange(DroverVsphere *vsphere, DroverSoapWriter *request, unsigned timeout_ms, bool once,
                                   GCancellable *cancel, GError **error)
 {
@@ -104,18 +108,25 @@ static DroverSoapAnswer *exchange_or_fail(DroverVsphere *vsphere, DroverSoapWrit
     return g_steal_pointer(&answer);
 }
 
+static void set_key(DroverVsphere *vsphere, char *key)
+{
+    g_mutex_lock(&vsphere->key_lock);
+    g_free(vsphere->session_key);
+    vsphere->session_key = key;
+    g_mutex_unlock(&vsphere->key_lock);
+}
+
 static bool log_in(DroverVsphere *vsphere, GCancellable *cancel, GError **error)
 {
     drover_vsphere_http_forget_cookies(vsphere->http);
-    vsphere->session_key[0] = '\0';
+    set_key(vsphere, g_strdup(""));
     g_autoptr(DroverSoapWriter) request = drover_vsphere_service_request(vsphere, "Login", DROVER_VSPHERE_SESSION_MANAGER);
     drover_soap_put_text(request, "userName", vsphere->vcenter->user);
     drover_soap_put_text(request, "password", vsphere->vcenter->password);
     g_autoptr(DroverSoapAnswer) answer = exchange_or_fail(vsphere, request, cancel, error);
     if (answer == NULL)
         return false;
-    g_free(vsphere->session_key);
-    vsphere->session_key = drover_soap_text(drover_soap_answer_value(answer), "key");
+    set_key(vsphere, drover_soap_text(drover_soap_answer_value(answer), "key"));
     return *vsphere->session_key || drover_fail(error, DROVER_ERROR_PERMANENT,
                                                 "DRV-VCENTER-ANSWER: vCenter %s accepts the login without a session",
                                                 vsphere->vcenter->name);
@@ -145,7 +156,7 @@ static bool may_go_on(const DroverVsphereHow *how, GError **error)
     return wait == NULL || wait->may_go_on == NULL || wait->may_go_on(wait->data, error);
 }
 
-static DroverSoapAnswer *call_locked(DroverVsphere *vsphere, DroverSoapWriter *request, const DroverVsphereHow *how,
+static DroverSoapAnswer *call_in_turn(DroverVsphere *vsphere, DroverSoapWriter *request, const DroverVsphereHow *how,
                                      GError **error)
 {
     bool renewed = false;
@@ -181,9 +192,10 @@ DroverSoapAnswer *drover_vsphere_call(DroverVsphere *vsphere, DroverSoapWriter *
                                       GError **error)
 {
     g_autoptr(DroverSoapWriter) owned = request;
-    g_mutex_lock(&vsphere->lock);
-    g_autoptr(DroverSoapAnswer) answer = call_locked(vsphere, owned, how, error);
-    g_mutex_unlock(&vsphere->lock);
+    if (!drover_vsphere_turn_take(&vsphere->turn, how->cancel, error))
+        return NULL;
+    g_autoptr(DroverSoapAnswer) answer = call_in_turn(vsphere, owned, how, error);
+    drover_vsphere_turn_give(&vsphere->turn);
     if (answer == NULL)
         return NULL;
     const DroverVsphereFault *fault = drover_soap_answer_fault(answer);
@@ -202,14 +214,21 @@ DroverSoapAnswer *drover_vsphere_call(DroverVsphere *vsphere, DroverSoapWriter *
 
 /* ---- keeping it alive ------------------------------------------------------------------------------------------ */
 
-static void keep_alive(DroverVsphere *vsphere)
+static void say_something(DroverVsphere *vsphere)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&vsphere->lock);
-    if (g_get_monotonic_time() - vsphere->called_us < KEEP_ALIVE_US || *vsphere->session_key == '\0')
-        return;
     /* When it fails, the next call notices. */
     g_autoptr(DroverSoapWriter) request = drover_soap_writer_new("CurrentTime", "ServiceInstance", "ServiceInstance");
     g_autoptr(DroverSoapAnswer) unused = exchange(vsphere, request, UNIMPORTANT_MS, false, NULL, NULL);
+}
+
+/* Anything that has the turn is a call itself. */
+static void keep_alive(DroverVsphere *vsphere)
+{
+    if (!drover_vsphere_turn_take(&vsphere->turn, NULL, NULL))
+        return;
+    if (*vsphere->session_key && g_get_monotonic_time() - vsphere->called_us >= atomic_load(&vsphere->keep_alive_us) / 2)
+        say_something(vsphere);
+    drover_vsphere_turn_give(&vsphere->turn);
 }
 
 static gpointer keeper_main(gpointer data)
@@ -217,7 +236,8 @@ static gpointer keeper_main(gpointer data)
     DroverVsphere *vsphere = data;
     g_mutex_lock(&vsphere->keeper_lock);
     while (!vsphere->closing) {
-        if (g_cond_wait_until(&vsphere->keeper_wakes, &vsphere->keeper_lock, g_get_monotonic_time() + KEEP_ALIVE_US / 4))
+        gint64 until_us = g_get_monotonic_time() + atomic_load(&vsphere->keep_alive_us);
+        if (g_cond_wait_until(&vsphere->keeper_wakes, &vsphere->keeper_lock, until_us))
             continue;
         g_mutex_unlock(&vsphere->keeper_lock);
         keep_alive(vsphere);
@@ -225,6 +245,14 @@ static gpointer keeper_main(gpointer data)
     }
     g_mutex_unlock(&vsphere->keeper_lock);
     return NULL;
+}
+
+void drover_vsphere_keep_alive_every(DroverVsphere *vsphere, unsigned ms)
+{
+    atomic_store(&vsphere->keep_alive_us, (gint64)ms * G_TIME_SPAN_MILLISECOND);
+    g_mutex_lock(&vsphere->keeper_lock);
+    g_cond_signal(&vsphere->keeper_wakes);
+    g_mutex_unlock(&vsphere->keeper_lock);
 }
 
 /* ---- open and close -------------------------------------------------------------------------------------------- */
@@ -261,7 +289,9 @@ static bool get_to_know(DroverVsphere *vsphere, GCancellable *cancel, GError **e
 DroverVsphere *drover_vsphere_open(const DroverVcenter *vcenter, GCancellable *cancel, GError **error)
 {
     g_autoptr(DroverVsphere) vsphere = g_new0(DroverVsphere, 1);
-    g_mutex_init(&vsphere->lock);
+    drover_vsphere_turn_init(&vsphere->turn);
+    g_mutex_init(&vsphere->key_lock);
+    atomic_store(&vsphere->keep_alive_us, KEEP_ALIVE_US);
     g_mutex_init(&vsphere->keeper_lock);
     g_cond_init(&vsphere->keeper_wakes);
     vsphere->vcenter = vcenter;
@@ -310,7 +340,8 @@ void drover_vsphere_close(DroverVsphere *vsphere)
     g_free(vsphere->api_version);
     g_free(vsphere->instance_uuid);
     g_free(vsphere->session_key);
-    g_mutex_clear(&vsphere->lock);
+    drover_vsphere_turn_clear(&vsphere->turn);
+    g_mutex_clear(&vsphere->key_lock);
     g_mutex_clear(&vsphere->keeper_lock);
     g_cond_clear(&vsphere->keeper_wakes);
     g_free(vsphere);

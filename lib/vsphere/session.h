@@ -37,4 +37,7 @@ typedef struct {
 DroverSoapAnswer *drover_vsphere_call(DroverVsphere *vsphere, DroverSoapWriter *request, const DroverVsphereHow *how,
                                       GError **error);
 
+/* How long the session may be silent before it is kept alive; 4 minutes unless a test wants less. */
+void drover_vsphere_keep_alive_every(DroverVsphere *vsphere, unsigned ms);
+
 #endif

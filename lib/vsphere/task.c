@@ -7,8 +7,8 @@
 #include "lib/vsphere/fault.h"
 #include "lib/vsphere/property.h"
 
-/* One WaitForUpdatesEx holds the session: other threads' calls wait for it. */
-#define LOOK_SECONDS 5
+/* One WaitForUpdatesEx has the session for so long: other threads' calls wait for it. */
+#define LOOK_SECONDS 2
 /* A vCenter that restarts takes some minutes; its hosts go on with their tasks meanwhile. */
 #define OUTAGE_US (10 * G_TIME_SPAN_MINUTE)
 #define REFUSALS_MAX 5

@@ -177,6 +177,26 @@ def test_vsphere_session_ends_with_its_client(vcsim):
     assert vcsim.sessions() == []
 
 
+def test_vsphere_session_is_kept_alive(make_vcsim):
+    vcsim = make_vcsim(idle="4s")
+    with Probe(vcsim.vcenters) as probe:
+        probe.call("keep_alive", 300)
+        wait_for(lambda: len(vcsim.calls("CurrentTime")) >= 25, 120, "25 signs of life")
+        probe.call("vms", "")
+    assert len(vcsim.calls("Login")) == 1
+
+
+def test_vsphere_session_is_shared_by_turns(vcsim, probe):
+    """While one thread waits for a task, others read on the same session."""
+    rule = vcsim.rule("CreateSnapshot_Task", where="task", run_ms=600000)
+    before = len(done(vcsim, "RetrievePropertiesEx"))
+    probe.start("crowd", moref(vcsim), "busy", "", False)
+    wait_for(lambda: len(done(vcsim, "RetrievePropertiesEx")) >= before + 20, 120, "Twenty reads beside a running task")
+    assert vcsim.snapshots("web") == [] and vcsim.hits(rule) == 1
+    vcsim.clear(rule)
+    assert probe.finish() == 0
+
+
 def operations(vcsim, probe):
     """Name -> (call, what undoes it): all that the client does."""
     web = moref(vcsim)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "lib/base/error.h"
+#include "lib/vsphere/session.h"
 #include "tests/doubles/vsphere-probe/show.h"
 
 typedef struct {
@@ -150,6 +151,44 @@ static json_t *do_changed_areas(Probe *p, const json_t *call, GError **error)
     return ok ? show_ranges(areas) : NULL;
 }
 
+static json_t *do_keep_alive(Probe *p, const json_t *call, GError **error)
+{
+    (void)error;
+    drover_vsphere_keep_alive_every(p->vsphere, (unsigned)json_integer_value(json_array_get(call, 1)));
+    return json_true();
+}
+
+typedef struct {
+    Probe *probe;
+    const char *vm;
+} Reader;
+
+static gpointer read_often(gpointer data)
+{
+    const Reader *reader = data;
+    for (int i = 0; i < 5; i++) {
+        g_autoptr(DroverVsphereVm) vm = drover_vsphere_vm(reader->probe->vsphere, reader->vm, "", NULL, NULL);
+        if (vm == NULL)
+            return GINT_TO_POINTER(1);
+    }
+    return NULL;
+}
+
+/* A snapshot, and four threads that read five times each on the same session meanwhile; how many of them failed. */
+static json_t *do_crowd(Probe *p, const json_t *call, GError **error)
+{
+    Reader reader = {p, text(call, 1)};
+    GThread *threads[4];
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("reader", read_often, &reader);
+    json_t *snapshot = do_create_snapshot(p, call, error);
+    int failed = 0;
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        failed += GPOINTER_TO_INT(g_thread_join(threads[i]));
+    json_decref(snapshot);
+    return snapshot ? json_integer(failed) : NULL;
+}
+
 static const struct {
     const char *name;
     json_t *(*run)(Probe *probe, const json_t *call, GError **error);
@@ -170,6 +209,8 @@ static const struct {
     {"wait_idle", do_wait_idle},
     {"snapshot_disks", do_snapshot_disks},
     {"changed_areas", do_changed_areas},
+    {"keep_alive", do_keep_alive},
+    {"crowd", do_crowd},
 };
 
 /* ---- the loop -------------------------------------------------------------------------------------------------- */
