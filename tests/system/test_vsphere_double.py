@@ -90,6 +90,8 @@ def test_requests_must_be_right(shared_lab):
             soap.call("CreateSnapshot_Task", "VirtualMachine", moref, inside)
     with pytest.raises(Fault, match="InvalidRequest.*SOAPAction"):
         soap.call("CreateSnapshot_Task", "VirtualMachine", moref, "", action="")
+    with pytest.raises(Fault, match="InvalidProperty"):
+        soap.properties("VirtualMachine", moref, "config.flavour")
     with pytest.raises(Fault, match="ManagedObjectNotFound"):
         soap.call("PowerOffVM_Task", "VirtualMachine", "vm-4711", "")
     assert vcsim.vm("web")["power"] == "poweredOn"

@@ -40,6 +40,7 @@ type call struct {
 }
 
 var faultElement = regexp.MustCompile(`<detail><([A-Za-z]+)Fault `)
+var unknownProperty = regexp.MustCompile(`<missingSet><path>([^<]*)</path><fault><fault [^>]*type="InvalidProperty"`)
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/ctl/") {
@@ -113,6 +114,11 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, method *simulator.
 			c.Fault = string(m[1])
 			s.mu.Unlock()
 		}
+	}
+	if m := unknownProperty.FindSubmatch(answer.Body.Bytes()); m != nil && method.Name == "RetrievePropertiesEx" {
+		c.Fault = "InvalidProperty" // the simulator says it per object
+		writeFault(w, "", &types.InvalidProperty{Name: string(m[1])})
+		return
 	}
 	s.mu.Lock()
 	rule = s.match(method.Name, method.This, method.Body, "after")

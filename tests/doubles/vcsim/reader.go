@@ -55,7 +55,7 @@ func (s *sim) openReader(r *http.Request) (any, error) {
 	if !ok {
 		return nil, fmt.Errorf("VixDiskLib_ConnectEx: vm=%s: only moref=ID", o.VM)
 	}
-	vm, state, err := s.find(moref)
+	vm, _, err := s.find(moref)
 	if err != nil || vm.Self.Value != moref {
 		return nil, errors.New("VixDiskLib_ConnectEx: The virtual machine cannot be found")
 	}
@@ -76,10 +76,17 @@ func (s *sim) openReader(r *http.Request) (any, error) {
 		if !ok || snap.Self.Value != o.Snapshot || snap.Vm != vm.Self {
 			continue
 		}
-		for key := range state.disks {
-			if s.snapshotFile(snap, key) == o.File {
-				return s.admit(vm, snap, key, o.PID)
+		ctx := s.background()
+		var found *int32
+		ctx.Map.WithLock(ctx, snap.Self, func() {
+			for key := range snap.frozen {
+				if s.snapshotFile(snap, key) == o.File {
+					found = &key
+				}
 			}
+		})
+		if found != nil {
+			return s.admit(vm, snap, *found, o.PID)
 		}
 		return nil, fmt.Errorf("VixDiskLib_Open: %s: A file was not found", o.File)
 	}

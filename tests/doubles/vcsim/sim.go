@@ -95,6 +95,8 @@ func (s *sim) disk(vm string, key int32) (*disk, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if d := state.disks[key]; d != nil {
 		return d, nil
 	}
