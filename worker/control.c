@@ -32,6 +32,8 @@ static void apply_one(DroverControl *control, DroverRunning *running)
     DroverVerdict verdict = drover_verdict(g_hash_table_lookup(control->jobs, task->job_id), task,
                                            control->worker->name.instance_id, drover_running_seen(running), &live);
     drover_running_set_rate(running, live);
+    if (live != NULL && strcmp(live->owner_instance, control->worker->name.instance_id) == 0)
+        drover_running_set_confirmed(running);
     drover_running_set_verdict(running, verdict);
 }
 

@@ -12,6 +12,8 @@ void drover_handle_inspect(DroverWorker *worker, DroverRunning *running);
 /* Hashes the source and reports its cells; nothing is written. */
 void drover_handle_compare(DroverWorker *worker, DroverRunning *running);
 void drover_handle_copy(DroverWorker *worker, DroverRunning *running);
+/* worker/vsphere/task.c */
+void drover_handle_source_vm(DroverWorker *worker, DroverRunning *running);
 
 /* ---- for handlers ---- */
 

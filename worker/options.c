@@ -34,6 +34,8 @@ const DroverOption drover_worker_options[] = {
      "Key file of the vCenters whose disks it reads (docs/vmware.md); without it: none", 0},
     {"worker", "nbdkit", DROVER_OPTION_STRING, "nbdkit", "PROGRAM", "Program that serves disks of vCenters", 0},
     {"worker", "vddk-plugin", DROVER_OPTION_STRING, "vddk", "NAME", "nbdkit's plugin for VDDK, or the path of one", 0},
+    {"worker", "nfc-port", DROVER_OPTION_INT, "902", "PORT",
+     "Port of ESXi hosts that a preflight tries to reach; 0: none, where disks are read over san or hotadd", 0},
     {"worker", "heartbeat-interval", DROVER_OPTION_DURATION, "10s", "TIME", "How often to tell that it is alive", 0},
     {"worker", "connect-timeout", DROVER_OPTION_DURATION, "30s", "TIME", "Longest wait for the first NBD connection",
      0},
@@ -73,6 +75,7 @@ static bool numbers(DroverWorker *worker, const DroverConfig *config, GError **e
         return drover_fail(error, DROVER_ERROR_PERMANENT, "worker.memory is less than %u bytes", MIN_MEMORY);
     return bounded(config, "worker.copy-slots", 0, 64, &worker->copy_slots, error) &&
            bounded(config, "worker.source-slots", 0, 64, &worker->source_slots, error) &&
+           bounded(config, "worker.nfc-port", 0, 65535, &worker->nfc_port, error) &&
            bounded(config, "worker.connections", 1, 16, &worker->connections, error) &&
            bounded(config, "worker.heartbeat-interval", 100, 30000, &worker->heartbeat_interval_ms, error) &&
            bounded(config, "worker.connect-timeout", 100, 3600000, &worker->connect_timeout_ms, error) &&

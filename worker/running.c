@@ -3,13 +3,16 @@
 
 #include <string.h>
 
+#include "lib/base/error.h"
 #include "lib/base/log.h"
 
 struct DroverRunning {
     DroverTask *task;
     GCancellable *cancel;
     GMutex lock; /* the rest */
+    GCond changed; /* verdict or confirmed */
     DroverVerdict verdict;
+    bool confirmed;
     bool seen;
     bool has_rate;
     DroverLiveTask rate; /* numbers only */
@@ -83,6 +86,7 @@ DroverStart drover_running_start(DroverRunningTable *table, DroverTask *task, Dr
         entry->cancel = g_cancellable_new();
         entry->verdict = DROVER_VERDICT_RUN;
         g_mutex_init(&entry->lock);
+        g_cond_init(&entry->changed);
         g_ptr_array_add(table->running, entry);
         *running = entry;
     }
@@ -105,6 +109,7 @@ void drover_running_end(DroverRunningTable *table, DroverRunning *running)
     drover_task_free(running->task);
     g_object_unref(running->cancel);
     g_mutex_clear(&running->lock);
+    g_cond_clear(&running->changed);
     g_free(running);
     table->changed(table->user_data);
 }
@@ -184,6 +189,7 @@ void drover_running_set_verdict(DroverRunning *running, DroverVerdict verdict)
     g_mutex_lock(&running->lock);
     if (verdict > running->verdict) {
         running->verdict = verdict;
+        g_cond_broadcast(&running->changed);
         drover_info(verdict == DROVER_VERDICT_RELEASE ? "task.release" : "task.revoked",
                     verdict == DROVER_VERDICT_RELEASE ? "The task stops at its next checkpoint"
                                                       : "The task is not ours any more",
@@ -191,6 +197,43 @@ void drover_running_set_verdict(DroverRunning *running, DroverVerdict verdict)
         apply_verdict(running);
     }
     g_mutex_unlock(&running->lock);
+}
+
+void drover_running_set_confirmed(DroverRunning *running)
+{
+    g_mutex_lock(&running->lock);
+    running->confirmed = true;
+    g_cond_broadcast(&running->changed);
+    g_mutex_unlock(&running->lock);
+}
+
+static bool may_go_on(DroverVerdict verdict, GError **error)
+{
+    switch (verdict) {
+    case DROVER_VERDICT_RUN:
+        return true;
+    case DROVER_VERDICT_RELEASE:
+        return drover_fail(error, DROVER_ERROR_RETRYABLE,
+                           "DRV-TASK-STOPPED: the job is paused or the worker drains; the next attempt goes on");
+    case DROVER_VERDICT_REVOKED:
+        break;
+    }
+    return drover_fail(error, DROVER_ERROR_FENCED, "DRV-FENCED: the task is not ours any more");
+}
+
+bool drover_running_wait_confirmed(DroverRunning *running, GError **error)
+{
+    g_mutex_lock(&running->lock);
+    while (!running->confirmed && running->verdict == DROVER_VERDICT_RUN)
+        g_cond_wait(&running->changed, &running->lock);
+    DroverVerdict verdict = running->verdict;
+    g_mutex_unlock(&running->lock);
+    return may_go_on(verdict, error);
+}
+
+bool drover_running_may_go_on(DroverRunning *running, GError **error)
+{
+    return may_go_on(drover_running_verdict(running), error);
 }
 
 bool *drover_running_seen(DroverRunning *running)

@@ -56,6 +56,17 @@ void drover_running_set_verdict(DroverRunning *running, DroverVerdict verdict);
 /* Whether drover.control has shown the task; only the control thread uses it. */
 bool *drover_running_seen(DroverRunning *running);
 
+/* The leader has listed this attempt on drover.control as this instance's. */
+void drover_running_set_confirmed(DroverRunning *running);
+/*
+ * Waits until then, however long that takes: before it, another worker may hold the same attempt, and what the task
+ * does outside would happen twice. FENCED when the task is revoked, RETRYABLE DRV-TASK-STOPPED when it is to be
+ * released.
+ */
+bool drover_running_wait_confirmed(DroverRunning *running, GError **error);
+/* The same errors without waiting. */
+bool drover_running_may_go_on(DroverRunning *running, GError **error);
+
 /* A grant, for the engine that runs now and the one that will. LIVE NULL: nothing changes. */
 void drover_running_set_rate(DroverRunning *running, const DroverLiveTask *live);
 /* The engine that executes the task, NULL when it has ended. Verdict and rate so far are applied to it at once. */

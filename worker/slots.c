@@ -17,6 +17,8 @@ static void execute(gpointer data, gpointer user_data)
         drover_handle_compare(worker, running);
     else if (task->kind == DROVER_TASK_COPY)
         drover_handle_copy(worker, running);
+    else if (task->kind == DROVER_TASK_SOURCE_VM)
+        drover_handle_source_vm(worker, running);
     else
         drover_handle_inspect(worker, running);
     drover_running_end(worker->running, running);

@@ -30,6 +30,7 @@ typedef struct {
     unsigned drain_timeout_ms;
     unsigned checkpoint_wait_ms;
     const char *vcenters_file;     /* "": none */
+    unsigned nfc_port;             /* of ESXi hosts, tried by preflights; 0: not tried */
     DroverVsphereSources vsphere;  /* .vcenters NULL: no vCenter is configured */
     char *source_topic;
     char *copy_topic;

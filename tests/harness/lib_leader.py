@@ -157,7 +157,7 @@ class Leader:
 
     def event(self, task, body, timeout=30):
         """The event about TASK whose body is BODY ("claimed", "finished", ...); another end of it fails the test."""
-        ends = ("finished", "failed", "released", "inspected")
+        ends = ("finished", "failed", "released", "inspected", "source_vm")
         found = self.wait("events", lambda e: e.task_id == task.task_id and e.attempt == task.attempt and
                           (e.WhichOneof("body") == body or (body in ends and e.WhichOneof("body") in ends)),
                           timeout, f"{body} of {task.task_id}")
@@ -192,7 +192,7 @@ class Leader:
         assert not failures, failures
 
     def hand_out(self, task, worker):
-        kind = "source" if task.HasField("inspect") else "copy"
+        kind = "copy" if task.HasField("copy") else "source"
         self.send(f"drover.tasks.{SITE}.{kind}", task.SerializeToString(), task.job_id, self.partition(worker, kind))
         return task
 
@@ -240,7 +240,8 @@ class Leader:
                             job_id=source_task.job_id, disk_id=source_task.disk_id, attempt=attempt, created_at_ms=now_ms())
         copy = task.copy
         copy.source.CopyFrom(source_task.inspect.source)
-        copy.source.file.format = inspected.format
+        if copy.source.HasField("file"):
+            copy.source.file.format = inspected.format
         copy.identity.CopyFrom(inspected.identity)
         copy.capacity_bytes = inspected.capacity_bytes
         copy.sync_type = pb.common.SYNC_TYPE_FULL

@@ -49,10 +49,10 @@ static bool hardware_is_old(const char *version)
 static DroverVmStep enable_step(const DroverVsphereVm *vm, GError **error)
 {
     if (hardware_is_old(vm->version))
-        return refuse(error, vm, "DRV-SOURCE-CBT-HARDWARE",
+        return refuse(error, vm, "DRV-SOURCE-HARDWARE",
                       "its virtual hardware is too old for changed block tracking; upgrade it to version 7 or later");
     if (!vm->has_change_tracking)
-        return refuse(error, vm, "DRV-SOURCE-CBT-UNSUPPORTED", "vCenter says that it cannot track changed blocks");
+        return refuse(error, vm, "DRV-SOURCE-CBT-IMPOSSIBLE", "vCenter says that it cannot track changed blocks");
     if (vm->snapshots->len > 0)
         return refuse(error, vm, "DRV-SOURCE-CBT-SNAPSHOTS",
                       "changed block tracking cannot be switched on while the VM has snapshots; remove or consolidate "
@@ -93,6 +93,16 @@ static bool guest_answers(const DroverVsphereVm *vm)
 bool drover_vm_can_quiesce(const DroverVsphereVm *vm, const DroverVmOrder *order)
 {
     return !order->crash_consistent && guest_answers(vm);
+}
+
+bool drover_vm_is_quiesce_failure(const GError *failure)
+{
+    g_autofree char *code = drover_error_code(failure->message);
+    g_autofree char *lower = g_ascii_strdown(failure->message, -1);
+    if (strcmp(code, "DRV-VCENTER-QUIESCE") == 0 || strcmp(code, "DRV-VCENTER-STATE") == 0)
+        return true;
+    /* "An error occurred while quiescing the virtual machine" comes as a fault of many types. */
+    return strcmp(code, "DRV-VCENTER-FAULT") == 0 && strstr(lower, "quiesc") != NULL;
 }
 
 DroverVmStep drover_vm_remove_step(const DroverVsphereVm *vm, const DroverVmOrder *order,

@@ -31,12 +31,14 @@ char *drover_vm_initial_name(const DroverVmOrder *order);
 
 /*
  * Towards the round's snapshot. INITIALISED: this attempt has seen tracking begin, whatever the VM's change ids say.
- * REFUSE: PERMANENT DRV-SOURCE-CBT-UNSUPPORTED, -CBT-HARDWARE, -CBT-SNAPSHOTS, DRV-SOURCE-MISSING (a disk of the job).
+ * REFUSE: PERMANENT, with the codes of core/preflight.h: DRV-SOURCE-HARDWARE, -CBT-IMPOSSIBLE, -CBT-SNAPSHOTS, DRV-SOURCE-MISSING (a disk of the job).
  */
 DroverVmStep drover_vm_snapshot_step(const DroverVsphereVm *vm, const DroverVmOrder *order, bool initialised,
                                      GError **error);
 /* Whether the guest is to be asked to quiesce. */
 bool drover_vm_can_quiesce(const DroverVsphereVm *vm, const DroverVmOrder *order);
+/* Whether FAILURE of a quiesced snapshot says that one without quiescing may succeed. */
+bool drover_vm_is_quiesce_failure(const GError *failure);
 
 /* Towards no snapshot of the round; *SNAPSHOT (of VM) is the one to remove. A snapshot that bears the reference that
  * ORDER knows, but another name, is somebody else's: references are used again. */

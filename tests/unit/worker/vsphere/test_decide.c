@@ -106,9 +106,9 @@ static void test_tracking_impossible(void **state)
     add_snapshot(vm, "snapshot-1", "of somebody else");
     refused(vm, "DRV-SOURCE-CBT-SNAPSHOTS");
     vm->has_change_tracking = false;
-    refused(vm, "DRV-SOURCE-CBT-UNSUPPORTED");
+    refused(vm, "DRV-SOURCE-CBT-IMPOSSIBLE");
     drover_vsphere_set(&vm->version, "vmx-04");
-    refused(vm, "DRV-SOURCE-CBT-HARDWARE");
+    refused(vm, "DRV-SOURCE-HARDWARE");
 }
 
 static void test_quiesce(void **state)

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker alone against a vCenter stand-in: snapshots, change tracking, power, and disks read through nbdkit's vddk plugin."""
+import filecmp
+import itertools
+import shutil
+import time
+import uuid
+
+import pytest
+
+import messages as pb
+from lib_leader import CELL, Leader, Worker, cmdline, now_ms
+from lib_vcsim import disk, vddk_plugin, vm
+
+MIB = 1 << 20
+SIZE = 2 * CELL + 8 * MIB  # the last cell is short
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def leader(kafka, work):
+    directory = work / f"vsphere-{next(_numbers)}"
+    leader = Leader(kafka, directory)
+    yield leader
+    leader.close()
+    for worker in leader.workers:
+        assert "AddressSanitizer" not in worker.log.read_text(errors="replace"), worker.log.read_text(errors="replace")
+        if hasattr(worker, "secret"):
+            assert worker.secret not in worker.log.read_text(errors="replace"), "the password stands in a log"
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def a_worker(leader, vcsim, name="worker-1", **options):
+    worker = Worker(leader, name, **{"vcenters": vcsim.vcenters, "vddk_plugin": vddk_plugin(), "nfc_port": 0, **options})
+    worker.secret = vcsim.password
+    leader.ready(worker)
+    return worker
+
+
+@pytest.fixture
+def vcsim(make_vcsim):
+    return make_vcsim([vm("web", disks=[disk(SIZE)])])
+
+
+def vm_task(leader, vcsim, action, attempt=1, round=0, of=None, name="web", **fields):
+    """A task about the VM; OF: the task whose next attempt it is."""
+    seen = vcsim.vm(name)
+    task = pb.task.Task(task_id=of.task_id if of else f"{leader.job}/{name}/r{round}/{action}/{uuid.uuid4().hex[:6]}",
+                        job_id=leader.job, attempt=attempt, round=round, created_at_ms=now_ms())
+    order = task.source_vm
+    order.vcenter, order.vm_moref, order.vm_uuid = vcsim.name, seen["moref"], seen.get("uuid", "")
+    order.disk_keys.extend(d["key"] for d in seen["disks"])
+    order.action = getattr(pb.task, f"SOURCE_VM_ACTION_{action}")
+    order.snapshot_name, order.snapshot_description = f"drover-{leader.job}-r{round}", "made by a test"
+    for key, value in fields.items():
+        setattr(order, key, value)
+    return task
+
+
+def confirm(leader, task):
+    claimed = leader.event(task, "claimed")
+    leader.control(task, owner_instance=claimed.instance_id)
+
+
+def done(leader, worker, task, end="source_vm", timeout=60):
+    """TASK handed out, confirmed, and its end."""
+    leader.hand_out(task, worker)
+    confirm(leader, task)
+    return getattr(leader.event(task, end, timeout), end)
+
+
+def take(leader, worker, vcsim, round=0, **fields):
+    return done(leader, worker, vm_task(leader, vcsim, "SNAPSHOT", round=round, **fields))
+
+
+def inspect_task(leader, vcsim, snapshot, round=0, since=None, key=2000, name="web"):
+    seen = vcsim.vm(name)
+    task = pb.task.Task(task_id=f"{leader.job}/d{key}/r{round}/inspect/{uuid.uuid4().hex[:6]}", job_id=leader.job,
+                        disk_id=f"d{key}", round=round, attempt=1, created_at_ms=now_ms())
+    source = task.inspect.source.vsphere
+    source.vcenter, source.vm_moref, source.vm_uuid = vcsim.name, seen["moref"], seen.get("uuid", "")
+    source.disk_key, source.snapshot_moref = key, snapshot
+    if since is not None:
+        task.inspect.changed_areas, task.inspect.since_change_id = True, since
+    return task
+
+
+def areas_of(inspected):
+    at, found = 0, []
+    deltas = list(inspected.area_deltas)
+    for gap, length in zip(deltas[::2], deltas[1::2]):
+        found.append((at + gap, length))
+        at += gap + length
+    return found
+
+
+def notices(leader, event):
+    return [e.notice.message for e in leader.all("events") if e.WhichOneof("body") == "notice" and e.notice.event == event]
+
+
+def no_children(worker):
+    deadline = time.monotonic() + 20
+    while worker.children() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert worker.children() == []
+
+
+def test_rounds(leader, vcsim):
+    """Change tracking is switched on and begun, a full round, the guest writes, an incremental round; nothing is left."""
+    worker = a_worker(leader, vcsim)
+    vcsim.writes("web", 2000, [(0, 3 * MIB), (CELL + 5 * MIB, MIB)], seed=1)
+    first = take(leader, worker, vcsim)
+    names = [s["name"] for s in vcsim.snapshots("web")]
+    assert names == [f"drover-{leader.job}-r0"], names
+    assert [c["method"] for c in vcsim.calls() if c["method"] in ("ReconfigVM_Task", "CreateSnapshot_Task", "RemoveSnapshot_Task")] == [
+        "ReconfigVM_Task", "CreateSnapshot_Task", "RemoveSnapshot_Task", "CreateSnapshot_Task"]
+    assert first.quiesced and first.host and first.snapshot_at_ms > now_ms() - 3600_000
+    assert [(d.disk_key, d.capacity_bytes) for d in first.disks] == [(2000, SIZE)]
+    assert first.disks[0].change_id and first.disks[0].backing_path.startswith("[")
+
+    inspect = leader.hand_out(inspect_task(leader, vcsim, first.snapshot_moref), worker)
+    seen = leader.event(inspect, "inspected", 60).inspected
+    assert seen.identity.kind == "vsphere" and seen.identity.change_id == first.disks[0].change_id
+    assert seen.capacity_bytes == SIZE and seen.frozen and 4 * MIB <= seen.allocated_bytes <= 8 * MIB
+    target, port = leader.target(SIZE)
+    copy = leader.hand_out(leader.copy_task(inspect, seen, port, target_is_zero=True), worker)
+    leader.event(copy, "finished", 60)
+    assert filecmp.cmp(target, vcsim.frozen("web", first.snapshot_moref), shallow=False)
+    vcsim.writes("web", 2000, [(512, 512), (CELL - 4096, 8192)], seed=2)
+    done(leader, worker, vm_task(leader, vcsim, "REMOVE_SNAPSHOT", snapshot_moref=first.snapshot_moref))
+    assert vcsim.snapshots("web") == []
+
+    second = take(leader, worker, vcsim, round=1)
+    inspect = leader.hand_out(inspect_task(leader, vcsim, second.snapshot_moref, 1, first.disks[0].change_id), worker)
+    seen = leader.event(inspect, "inspected", 60).inspected
+    assert seen.areas_known, seen.areas_unknown_because
+    areas = areas_of(seen)
+    assert sum(n for _, n in areas) < MIB and any(o <= 512 < o + n for o, n in areas)
+    copy = leader.copy_task(inspect, seen, port, sync_type=pb.common.SYNC_TYPE_INCREMENTAL)
+    copy.round, copy.task_id = 1, f"{leader.job}/d2000/r1/copy/0"
+    copy.copy.areas.extend(pb.common.Range(offset=o, length=n) for o, n in areas)
+    leader.event(leader.hand_out(copy, worker), "finished", 60)
+    assert filecmp.cmp(target, vcsim.frozen("web", second.snapshot_moref), shallow=False)
+    for _ in range(2):  # gone already is success
+        done(leader, worker, vm_task(leader, vcsim, "REMOVE_SNAPSHOT", round=1, snapshot_moref=second.snapshot_moref))
+    assert vcsim.snapshots("web") == []
+    no_children(worker)
+    assert not list((leader.dir / "run").rglob("*.sock"))
+
+
+def test_changes_unknown(leader, vcsim):
+    """A reset of change tracking, an id from elsewhere: the inspection says so instead of failing."""
+    worker = a_worker(leader, vcsim)
+    first = take(leader, worker, vcsim)
+    done(leader, worker, vm_task(leader, vcsim, "REMOVE_SNAPSHOT", snapshot_moref=first.snapshot_moref))
+    vcsim.reset_cbt("web")
+    second = take(leader, worker, vcsim, round=1)
+    for since, code in ((first.disks[0].change_id, "DRV-SOURCE-CHANGE-ID"), ("nonsense", "DRV-SOURCE-CHANGE-ID"),
+                        ("", "DRV-SOURCE-NO-CHANGE-TRACKING")):
+        task = leader.hand_out(inspect_task(leader, vcsim, second.snapshot_moref, 1, since), worker)
+        seen = leader.event(task, "inspected", 60).inspected
+        assert not seen.areas_known and seen.areas_unknown_because.startswith(code), seen.areas_unknown_because
+
+
+def test_vddk_missing(leader, vcsim):
+    worker = a_worker(leader, vcsim, vddk_plugin=leader.dir / "nbdkit-vddk-plugin.so")
+    snapshot = take(leader, worker, vcsim)
+    task = leader.hand_out(inspect_task(leader, vcsim, snapshot.snapshot_moref), worker)
+    error = leader.event(task, "failed", 60).failed.error
+    assert (error.code, error.error_class) == ("DRV-SOURCE-VDDK", pb.common.ERROR_CLASS_PERMANENT), error
+    shutil.rmtree(vcsim.libdir)
+    task = leader.hand_out(inspect_task(leader, vcsim, snapshot.snapshot_moref), worker)
+    error = leader.event(task, "failed", 60).failed.error
+    assert error.code == "DRV-SOURCE-VDDK" and str(vcsim.libdir) in error.message, error
+    no_children(worker)
+
+
+def test_thumbprint_by_authority(leader, vcsim):
+    """VDDK wants a SHA-1 thumbprint: with a CA, or SHA-256, it is found out; the password is in no argument."""
+    worker = a_worker(leader, vcsim)
+    snapshot = take(leader, worker, vcsim)
+    for settings in ({"thumbprint": None, "ca-file": vcsim.cert}, {"thumbprint": vcsim.sha256}):
+        vcsim.write_vcenters(**settings)
+        vcsim.command_readers("run")
+        task = leader.hand_out(inspect_task(leader, vcsim, snapshot.snapshot_moref), worker)
+        leader.event(task, "inspected", 60)
+    vcsim.writes("web", 2000, [(0, 24 * MIB)], seed=3)
+    again = take(leader, worker, vcsim, round=1)
+    inspect = leader.hand_out(inspect_task(leader, vcsim, again.snapshot_moref, 1), worker)
+    seen = leader.event(inspect, "inspected", 60).inspected
+    target, port = leader.target(SIZE)
+    copy = leader.hand_out(leader.copy_task(inspect, seen, port, rate_bytes_per_second=4 * MIB), worker)
+    deadline = time.monotonic() + 60
+    while not any("nbdkit" in cmdline(p) for p in worker.children()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    lines = [cmdline(p) for p in worker.children()]
+    assert any(f"thumbprint={vcsim.thumbprint}" in line for line in lines), lines
+    assert not any(vcsim.password in line for line in lines)
+    leader.control(copy, desired="STOP")
+    no_children(worker)
+
+
+def test_child_death(leader, vcsim):
+    """nbdkit dies in the middle of a copy: seen at once, retryable, no zombie, and the next attempt goes on."""
+    worker = a_worker(leader, vcsim)
+    vcsim.writes("web", 2000, [(0, 40 * MIB)], seed=4)
+    snapshot = take(leader, worker, vcsim)
+    inspect = leader.hand_out(inspect_task(leader, vcsim, snapshot.snapshot_moref), worker)
+    seen = leader.event(inspect, "inspected", 60).inspected
+    target, port = leader.target(SIZE)
+    copy = leader.hand_out(leader.copy_task(inspect, seen, port, rate_bytes_per_second=4 * MIB), worker)
+    leader.event(copy, "claimed")
+    deadline = time.monotonic() + 60
+    while not any(r["open"] and r["reads"] for r in vcsim.readers()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    vcsim.command_readers("die")
+    error = leader.event(copy, "failed", 60).failed.error
+    assert (error.code, error.error_class) == ("DRV-SOURCE-CHILD", pb.common.ERROR_CLASS_RETRYABLE), error
+    no_children(worker)
+    vcsim.command_readers("run")
+    copy = leader.hand_out(leader.copy_task(inspect, seen, port, attempt=2), worker)
+    leader.event(copy, "finished", 60)
+    assert filecmp.cmp(target, vcsim.frozen("web", snapshot.snapshot_moref), shallow=False)
+
+
+def test_nothing_before_confirmation(leader, vcsim):
+    worker = a_worker(leader, vcsim)
+    task = leader.hand_out(vm_task(leader, vcsim, "SNAPSHOT"), worker)
+    claimed = leader.event(task, "claimed")
+    leader.control(task, owner_instance="somebody-else")
+    leader.heartbeat(lambda h: h.at_ms > claimed.at_ms and h.pid == worker.pid and not h.worker.running)
+    assert vcsim.calls("ReconfigVM_Task") == [] and vcsim.snapshots("web") == []
+    task = leader.hand_out(vm_task(leader, vcsim, "SNAPSHOT", attempt=2, of=task), worker)
+    confirm(leader, task)
+    leader.event(task, "source_vm", 60)
+
+
+# What a killed attempt leaves: the call that is held up when the worker dies, and how many calls of its kind come before.
+KILLED_IN = [("ReconfigVM_Task", 0), ("CreateSnapshot_Task", 0), ("RemoveSnapshot_Task", 0), ("CreateSnapshot_Task", 1)]
+
+
+@pytest.mark.parametrize("method, skip", KILLED_IN)
+def test_killed_in_snapshot(leader, vcsim, method, skip):
+    worker = a_worker(leader, vcsim)
+    rule = vcsim.rule(method, where="task", run_ms=4000, skip=skip)
+    task = leader.hand_out(vm_task(leader, vcsim, "SNAPSHOT"), worker)
+    confirm(leader, task)
+    deadline = time.monotonic() + 60
+    while vcsim.hits(rule) == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert vcsim.hits(rule) == 1
+    worker.kill()
+    again = a_worker(leader, vcsim, "worker-2")
+    result = done(leader, again, vm_task(leader, vcsim, "SNAPSHOT", attempt=2, of=task), timeout=120)
+    names = [s["name"] for s in vcsim.snapshots("web")]
+    assert names == [f"drover-{leader.job}-r0"], names
+    assert result.snapshot_moref == vcsim.snapshots("web")[0]["moref"] and result.disks[0].change_id
+    assert len(vcsim.calls("CreateSnapshot_Task")) <= 3
+
+
+def test_not_quiesced(leader, vcsim):
+    worker = a_worker(leader, vcsim)
+    vcsim.fault("CreateSnapshot_Task", "ApplicationQuiesceFault", where="task", skip=1)
+    result = take(leader, worker, vcsim)
+    assert not result.quiesced and len(vcsim.snapshots("web")) == 1
+    assert any("not be quiesced" in m for m in notices(leader, "vm.not-quiesced"))
+    done(leader, worker, vm_task(leader, vcsim, "REMOVE_SNAPSHOT"))
+    assert not take(leader, worker, vcsim, round=1, crash_consistent=True).quiesced
+
+
+def test_snapshots_of_others(leader, make_vcsim):
+    vcsim = make_vcsim([vm("web", disks=[disk(SIZE)], snapshots=["before the update"])])
+    worker = a_worker(leader, vcsim)
+    failed = done(leader, worker, vm_task(leader, vcsim, "SNAPSHOT"), "failed")
+    assert (failed.error.code, failed.error.error_class) == ("DRV-SOURCE-CBT-SNAPSHOTS", pb.common.ERROR_CLASS_PERMANENT)
+    assert len(vcsim.snapshots("web")) == 1
+    findings = done(leader, worker, vm_task(leader, vcsim, "PREFLIGHT")).findings
+    assert "DRV-SOURCE-CBT-SNAPSHOTS" in [f.code for f in findings if f.severity == "error"]
+
+
+def test_consolidation(leader, vcsim):
+    """The removal leaves files behind: consolidation is asked for, and a long queue is told."""
+    worker = a_worker(leader, vcsim)
+    snapshot = take(leader, worker, vcsim)
+    vcsim.set_vm("web", leave_deltas=True)
+    vcsim.rule("ConsolidateVMDisks_Task", where="task", queued_ms=1500, run_ms=500)
+    result = done(leader, worker, vm_task(leader, vcsim, "REMOVE_SNAPSHOT", snapshot_moref=snapshot.snapshot_moref))
+    assert result.power_state == "poweredOn" and len(vcsim.calls("ConsolidateVMDisks_Task")) == 1
+    assert notices(leader, "vm.consolidate") and vcsim.snapshots("web") == []
+
+
+def test_preflight(leader, vcsim):
+    worker = a_worker(leader, vcsim, nfc_port=1)
+    vcsim.deny("VirtualMachine.State.CreateSnapshot")
+    task = leader.hand_out(vm_task(leader, vcsim, "PREFLIGHT"), worker)  # changes nothing: no confirmation
+    result = leader.event(task, "source_vm", 60).source_vm
+    errors = {f.code for f in result.findings if f.severity == "error"}
+    assert {"DRV-SOURCE-RIGHTS", "DRV-SOURCE-PORT-902"} <= errors, result
+    assert result.power_state == "poweredOn" and [d.disk_key for d in result.disks] == [2000]
+    assert not [c for c in vcsim.calls() if c["method"].endswith("_Task")]
+
+
+def power(leader, worker, vcsim, action, end="source_vm", **fields):
+    return done(leader, worker, vm_task(leader, vcsim, action, **fields), end)
+
+
+def test_power(leader, vcsim):
+    worker = a_worker(leader, vcsim)
+    vcsim.set_vm("web", shutdown_ms=1000)
+    assert power(leader, worker, vcsim, "POWER_OFF", shutdown_timeout_ms=60000).power_state == "poweredOff"
+    assert len(vcsim.calls("ShutdownGuest")) == 1 and vcsim.calls("PowerOffVM_Task") == []
+    guards = len(vcsim.calls("ReconfigVM_Task"))
+    assert guards == 1
+    power(leader, worker, vcsim, "POWER_OFF", shutdown_timeout_ms=60000)  # again: nothing to do
+    assert len(vcsim.calls("ReconfigVM_Task")) == guards
+    assert power(leader, worker, vcsim, "POWER_ON").power_state == "poweredOn"
+    assert len(vcsim.calls("PowerOnVM_Task")) == 1 and len(vcsim.calls("ReconfigVM_Task")) == guards + 1
+
+    vcsim.set_vm("web", shutdown_ms=-1)
+    failed = power(leader, worker, vcsim, "POWER_OFF", "failed", shutdown_timeout_ms=1000)
+    assert (failed.error.code, failed.error.error_class) == ("DRV-SOURCE-POWER-WAIT", pb.common.ERROR_CLASS_PERMANENT)
+    result = power(leader, worker, vcsim, "POWER_OFF", shutdown_timeout_ms=1000, power_policy=pb.common.POWER_POLICY_FORCE)
+    assert result.power_state == "poweredOff" and len(vcsim.calls("PowerOffVM_Task")) == 1
+
+
+def test_power_manual(leader, vcsim):
+    worker = a_worker(leader, vcsim)
+    task = leader.hand_out(vm_task(leader, vcsim, "POWER_OFF", power_policy=pb.common.POWER_POLICY_MANUAL), worker)
+    confirm(leader, task)
+    leader.wait("events", lambda e: e.task_id == task.task_id and e.notice.event == "vm.wait-off")
+    vcsim.set_vm("web", power="off")
+    assert leader.event(task, "source_vm", 60).source_vm.power_state == "poweredOff"
+    assert vcsim.calls("ShutdownGuest") == [] and vcsim.calls("PowerOffVM_Task") == []
