@@ -29,10 +29,11 @@ const char *__tsan_default_suppressions(void) {
            "race:g_realloc\n";
 }
 
-#define NEXT(function)                                                                                                           \
-    static __typeof__(&function) next;                                                                                           \
-    if (!next)                                                                                                                   \
-    next = (__typeof__(&function))dlsym(RTLD_NEXT, #function)
+#define NEXT(function)                                                                                                          \
+    static __typeof__(&function) found;                                                                                         \
+    __typeof__(&function) next = __atomic_load_n(&found, __ATOMIC_RELAXED);                                                     \
+    if (!next)                                                                                                                  \
+    __atomic_store_n(&found, next = (__typeof__(&function))dlsym(RTLD_NEXT, #function), __ATOMIC_RELAXED)
 
 /* -- GLib ------------------------------------------------------------------------------------------------------------ */
 

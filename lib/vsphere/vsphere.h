@@ -3,14 +3,18 @@
  * A client of the vSphere Web Services API (SOAP 1.1, namespace urn:vim25), as far as a migration needs it. Facts:
  * the vSphere Web Services SDK reference; method and type names below are its own.
  *
- * One DroverVsphere is one session. Calls block; they may come from any thread, one at a time is on the wire. The
- * session is kept alive between calls; a call that answers NotAuthenticated logs in again and is repeated once.
- * CANCEL (may be NULL) ends every wait.
+ * One DroverVsphere is one session. Calls block; they may come from any thread, one at a time is on the wire, in the order
+ * of asking (a thread that waits for a task has it for 2 s at a time). The session is kept alive between calls; a call that
+ * answers NotAuthenticated logs in again and is repeated once. CANCEL (may be NULL) ends every wait.
  *
- * Errors: DROVER_ERROR with vCenter's own message kept. DRV-VCENTER-UNREACHABLE, -BUSY (TaskInProgress,
- * ConcurrentAccess), -TIMEOUT, -FAULT (retryable); -TLS, -LOGIN, -RIGHTS (NoPermission, with the privilege), -GONE
- * (ManagedObjectNotFound), -STATE (InvalidState, InvalidPowerState), -ARGUMENT, -ANSWER (not understood), -SPACE
- * (NoDiskSpace) (permanent); DRV-SOURCE-CHANGE-ID and DRV-SOURCE-NO-CHANGE-TRACKING from changed areas (permanent).
+ * Errors: DROVER_ERROR with vCenter's own message kept.
+ *   retryable  DRV-VCENTER-UNREACHABLE, -TIMEOUT, -BUSY (TaskInProgress, ConcurrentAccess), -FAULT
+ *   permanent  DRV-VCENTER-TLS, -LOGIN, -RIGHTS (NoPermission, with the privilege), -GONE (ManagedObjectNotFound), -STATE
+ *              (InvalidState, InvalidPowerState), -SPACE (NoDiskSpace), -QUIESCE (the guest could not be quiesced for a
+ *              snapshot), -ARGUMENT, -ANSWER (not understood); from changed areas DRV-SOURCE-CHANGE-ID and
+ *              DRV-SOURCE-NO-CHANGE-TRACKING
+ * What CANCEL ended is G_IO_ERROR_CANCELLED. A retryable error of something that changes says nothing about whether it was
+ * done: it is sent once, and its answer may be lost; look before doing it again.
  */
 #ifndef DROVER_LIB_VSPHERE_VSPHERE_H
 #define DROVER_LIB_VSPHERE_VSPHERE_H
@@ -23,7 +27,8 @@
 
 typedef struct DroverVsphere DroverVsphere;
 
-/* Logs in. VCENTER stays the caller's and must live as long. */
+/* Logs in; waits while the process has as many sessions as VCENTER allows. VCENTER stays the caller's and must live as
+ * long. */
 DroverVsphere *drover_vsphere_open(const DroverVcenter *vcenter, GCancellable *cancel, GError **error);
 /* Logs out; best effort. */
 void drover_vsphere_close(DroverVsphere *vsphere);

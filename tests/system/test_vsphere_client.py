@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vSphere client against a vCenter stand-in: each call, and what goes wrong in it."""
 
+import http.server
 import subprocess
+import threading
 
 import pytest
 from fleet import wait_for
@@ -335,6 +337,35 @@ def test_vsphere_answers_that_do_not_come_whole(vcsim, probe):
         assert (caught.code, caught.error_class) == ("DRV-VCENTER-UNREACHABLE", "retryable"), (act, caught)
         vcsim.clear(rule)
         assert probe.call("vm", moref(vcsim), "")["name"] == "web"
+
+
+class Endless(http.server.BaseHTTPRequestHandler):
+    """Answers every call with XML that never ends."""
+
+    def do_POST(self):
+        self.send_response(200)
+        self.end_headers()
+        try:
+            self.wfile.write(b'<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body>')
+            while True:
+                self.wfile.write(b"<a>aaaaaaaaaaaa</a>" * 50000)
+        except OSError:
+            self.server.hung_up = True
+
+    def log_message(self, *_):
+        pass
+
+
+def test_vsphere_answers_are_bounded(vcsim):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/sdk"
+        with Probe(vcsim.write_vcenters(url=url), opened=False) as probe:
+            caught = failure(probe, "open")
+            assert (caught.code, caught.error_class) == ("DRV-VCENTER-ANSWER", "permanent"), caught
+            assert "256 MiB" in str(caught)
+        wait_for(lambda: getattr(server, "hung_up", False), 60, "The end of the connection")
+        server.shutdown()
 
 
 def test_vsphere_changes_are_sent_once(vcsim, probe):
