@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vCenter of the tests (tests/doubles/vcsim) and its readers (tests/doubles/vddk) hold to what is known of the real ones."""
 
+import http.client
 import subprocess
 import threading
 import time
+import xml.etree.ElementTree as tree
 from pathlib import Path
 
 import nbd
 import pytest
 
+from fleet import wait_for
 from lib_soap import Fault, Soap
 from lib_vcsim import Vcsim, disk, vddk_plugin, vm
 
@@ -308,3 +311,31 @@ def test_readers_are_strict(lab):
     assert vcsim.readers()[-1]["bytes"] == 512
     vcsim.fault("vddk-open", "FileFault", message="locked", count=0)
     assert "locked" in refused()
+
+
+def test_hosts_bear_so_many_readers_only(make_vcsim):
+    vcsim = make_vcsim([vm("web", disks=[disk("1M"), disk("1M", mode="independent_persistent")], snapshots=["one"],
+                           nics=[{"network": "production"}])], nfc_limit=1)
+    h = nbd.NBD()
+    h.connect_command(["nbdkit", "-s", "--exit-with-parent", "-r", str(vddk_plugin()), *map(str, vcsim.nbdkit_options("web", "one"))])
+    with pytest.raises(nbd.Error):
+        nbd.NBD().connect_command(["nbdkit", "-s", "--exit-with-parent", "-r", str(vddk_plugin()),
+                                   *map(str, vcsim.nbdkit_options("web", "one"))])
+    assert list(vcsim.snapshots("web")[0]["frozen"]) == [2000], "independent disks have no part in snapshots"
+    h.shutdown()
+
+
+def test_answers_get_lost_or_spoiled(lab):
+    vcsim, soap = lab
+    moref = vcsim.vm("web")["moref"]
+    for act, trouble in (("drop", http.client.RemoteDisconnected), ("truncate", tree.ParseError), ("status-503", tree.ParseError)):
+        vcsim.rule("CreateSnapshot_Task", where="after", act=act)
+        with pytest.raises(trouble):
+            soap.snapshot(moref, act)
+        wait_for(lambda: act in [s["name"] for s in vcsim.snapshots("web")], 30, "The call was executed all the same")
+    vcsim.rule("CreateSnapshot_Task", act="drop")
+    with pytest.raises(http.client.RemoteDisconnected):
+        soap.snapshot(moref, "never")
+    vcsim.clear()
+    soap.remove(vcsim.snapshots("web")[-1]["moref"])
+    assert [s["name"] for s in vcsim.snapshots("web")] == ["drop", "truncate"]

@@ -84,7 +84,7 @@ func (s *sim) refresh(ctx *simulator.Context, vm *simulator.VirtualMachine) {
 		}
 		disk := state.disks[old.Key]
 		file, parent := delta(backingFile(old), 0), ""
-		if chain != nil {
+		if chain != nil && !disk.apart {
 			file, parent = delta(file, chain[1]), delta(file, chain[0])
 		}
 		devices[i] = withBacking(old, disk.size(), disk.changeID(), file, parent)

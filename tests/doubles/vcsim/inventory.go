@@ -13,6 +13,7 @@ import (
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -27,6 +28,7 @@ type datastoreSpec struct {
 	Type     string `json:"type"`
 	Capacity int64  `json:"capacity"`
 	Free     int64  `json:"free"`
+	Lost     bool   `json:"lost"` // not accessible
 }
 
 type diskSpec struct {
@@ -63,8 +65,9 @@ type vmSpec struct {
 	GuestFamily string     `json:"guest_family"`
 	GuestName   string     `json:"guest_full_name"`
 	HostName    string     `json:"host_name"`
-	Tools       string     `json:"tools"` // guestToolsRunning, guestToolsNotRunning
-	Power       string     `json:"power"` // on, off, suspended
+	Tools       string     `json:"tools"`         // guestToolsRunning, guestToolsNotRunning
+	ToolsState  string     `json:"tools_version"` // guestToolsCurrent, guestToolsNotInstalled, ...
+	Power       string     `json:"power"`         // on, off, suspended
 	Snapshots   []string   `json:"snapshots"`
 	Encrypted   bool       `json:"encrypted"`
 	Tracking    bool       `json:"tracking"` // enabled and begun
@@ -113,7 +116,7 @@ func (s *sim) build(wanted *inventorySpec, addresses string) error {
 	for i, d := range wanted.Datastores {
 		ds := s.entity("Datastore", fmt.Sprintf("LocalDS_%d", i)).(*simulator.Datastore)
 		ds.Name, ds.Summary.Name, ds.Info.GetDatastoreInfo().Name = d.Name, d.Name, d.Name
-		ds.Summary.Type = either(d.Type, "VMFS")
+		ds.Summary.Type, ds.Summary.Accessible = either(d.Type, "VMFS"), !d.Lost
 		ds.Summary.Capacity = either(d.Capacity, 1<<40)
 		ds.Summary.FreeSpace = either(d.Free, ds.Summary.Capacity/2)
 		ds.Info.GetDatastoreInfo().FreeSpace = ds.Summary.FreeSpace
@@ -201,7 +204,7 @@ func (s *sim) furnish(vm *simulator.VirtualMachine, v vmSpec, datastore string) 
 	vm.Runtime.PowerState, vm.Summary.Runtime.PowerState = power, power
 	on := power == types.VirtualMachinePowerStatePoweredOn
 	tools := either(v.Tools, map[bool]string{true: "guestToolsRunning", false: "guestToolsNotRunning"}[on])
-	vm.Guest = &types.GuestInfo{ToolsRunningStatus: tools, ToolsVersionStatus2: "guestToolsUnmanaged",
+	vm.Guest = &types.GuestInfo{ToolsRunningStatus: tools, ToolsVersionStatus2: either(v.ToolsState, "guestToolsUnmanaged"),
 		GuestFamily: either(v.GuestFamily, "linuxGuest"), GuestId: vm.Config.GuestId, GuestFullName: vm.Config.GuestFullName,
 		HostName: v.HostName, GuestState: map[bool]string{true: "running", false: "notRunning"}[on]}
 
@@ -322,6 +325,14 @@ func contains(list []types.ManagedObjectReference, ref types.ManagedObjectRefere
 	return false
 }
 
+func (s *sim) addNetwork(name string) types.ManagedObjectReference {
+	dc := s.entity("Datacenter", "DC0").(*simulator.Datacenter)
+	net := &mo.Network{}
+	net.Name, net.Summary = name, &types.NetworkSummary{Name: name, Accessible: true}
+	s.ctx.Map.PutEntity(s.ctx.Map.Get(dc.NetworkFolder).(mo.Entity), net)
+	return net.Self
+}
+
 func (s *sim) addNICs(vm *simulator.VirtualMachine, v vmSpec, on bool) error {
 	vm.Network = nil
 	for i, n := range v.NICs {
@@ -332,7 +343,7 @@ func (s *sim) addNICs(vm *simulator.VirtualMachine, v vmSpec, on bool) error {
 		}); ok {
 			ref = net.Reference()
 		} else {
-			return fmt.Errorf("no network %q", name)
+			ref = s.addNetwork(name)
 		}
 		key, unit := int32(4000+i), int32(7+i)
 		nic := &types.VirtualVmxnet3{}

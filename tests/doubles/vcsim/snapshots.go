@@ -68,6 +68,9 @@ func (s *sim) createSnapshot(ctx *simulator.Context, vm *simulator.VirtualMachin
 	id := state.nextSnap
 	var failed error
 	for key, d := range state.disks {
+		if d.apart {
+			continue
+		}
 		snap.frozen[key] = fmt.Sprintf("%s/%s-%d.%s.img", s.dir, vm.Name, key, snap.Self.Value)
 		if err := d.freeze(snap.frozen[key]); err != nil && failed == nil {
 			failed = err
