@@ -11,7 +11,7 @@
 /* ---- shape of the file ---------------------------------------------------------------------------------------- */
 
 typedef struct {
-    char *source, *format, *size, *sha256, *id, *name, *offering, *target_size;
+    char *source, *key, *format, *size, *sha256, *id, *name, *offering, *target_size;
 } FileDisk;
 
 typedef struct {
@@ -23,7 +23,18 @@ typedef struct {
 } FileTarget;
 
 typedef struct {
+    char *vcenter, *moref, *uuid;
+} FileVm;
+
+typedef struct {
+    char *crash_consistent, *power, *shutdown_timeout, *snapshot_max_age, *keep_source_on;
+} FilePolicy;
+
+typedef struct {
     char *job_id, *name, *source_site, *digest, *failover, *bandwidth_limit, *range_size, *round_interval, *priority;
+    char *deep_verify;
+    FileVm *vm;
+    FilePolicy *source_policy;
     char **labels;
     unsigned labels_count;
     FileTarget *target;
@@ -39,7 +50,8 @@ typedef struct {
 static const cyaml_schema_value_t text_schema = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, 4096)};
 
 static const cyaml_schema_field_t disk_fields[] = {
-    CYAML_FIELD_STRING_PTR("source", CYAML_FLAG_POINTER, FileDisk, source, 1, 4096),
+    TEXT("source", FileDisk, source),
+    TEXT("key", FileDisk, key),
     TEXT("format", FileDisk, format),
     TEXT("size", FileDisk, size),
     TEXT("sha256", FileDisk, sha256),
@@ -68,6 +80,22 @@ static const cyaml_schema_field_t target_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t vm_fields[] = {
+    CYAML_FIELD_STRING_PTR("vcenter", CYAML_FLAG_POINTER, FileVm, vcenter, 1, 4096),
+    CYAML_FIELD_STRING_PTR("moref", CYAML_FLAG_POINTER, FileVm, moref, 1, 4096),
+    TEXT("uuid", FileVm, uuid),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t policy_fields[] = {
+    TEXT("crash_consistent", FilePolicy, crash_consistent),
+    TEXT("power", FilePolicy, power),
+    TEXT("shutdown_timeout", FilePolicy, shutdown_timeout),
+    TEXT("snapshot_max_age", FilePolicy, snapshot_max_age),
+    TEXT("keep_source_on", FilePolicy, keep_source_on),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t file_fields[] = {
     TEXT("job_id", File, job_id),
     TEXT("name", File, name),
@@ -78,8 +106,11 @@ static const cyaml_schema_field_t file_fields[] = {
     TEXT("range_size", File, range_size),
     TEXT("round_interval", File, round_interval),
     TEXT("priority", File, priority),
+    TEXT("deep_verify_before_cutover", File, deep_verify),
     LIST("labels", File, labels),
     CYAML_FIELD_MAPPING_PTR("target", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, File, target, target_fields),
+    CYAML_FIELD_MAPPING_PTR("vm", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, File, vm, vm_fields),
+    CYAML_FIELD_MAPPING_PTR("source_policy", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, File, source_policy, policy_fields),
     CYAML_FIELD_SEQUENCE("disks", CYAML_FLAG_POINTER, File, disks, &disk_schema, 1, 64),
     CYAML_FIELD_END,
 };
@@ -129,6 +160,10 @@ static bool check_keys(const Where *where, GError **error)
             fields = file_fields;
         else if (key && g_str_has_prefix(path, "target.") && path + strlen("target") == key)
             fields = target_fields;
+        else if (key && g_str_has_prefix(path, "vm.") && path + strlen("vm") == key)
+            fields = vm_fields;
+        else if (key && g_str_has_prefix(path, "source_policy.") && path + strlen("source_policy") == key)
+            fields = policy_fields;
         else if (key && g_str_has_prefix(path, "disks[") && strchr(path, '.') == key)
             fields = disk_fields;
         key = key ? key + 1 : path;
@@ -221,9 +256,31 @@ static char *escape_commas(const char *text)
     return g_strjoinv(",,", parts);
 }
 
-/* A disk's keys are those of its text form, so one parser reads both. */
-static bool read_disk(const Where *where, guint i, const FileDisk *d, DroverRequest *request, GError **error)
+/* The source of a disk as text: its own, or disk KEY of the job's VM. NULL with an error. */
+static char *source_text(const Where *where, guint i, const File *file, GError **error)
 {
+    const FileDisk *d = &file->disks[i];
+    g_autofree char *at = g_strdup_printf("disks[%u]", i);
+    if (d->source && !d->key)
+        return g_strdup(d->source);
+    if (d->key && !d->source && file->vm)
+        return g_strdup_printf("vsphere:%s/%s/%s%s%s", file->vm->vcenter, file->vm->moref, d->key,
+                               file->vm->uuid ? ",uuid=" : "", file->vm->uuid ? file->vm->uuid : "");
+    wrong(where, at,
+          d->key && d->source ? "it has a source and a key; a key is that of a disk of the job's vm"
+          : d->key            ? "a key is that of a disk of the job's vm, and the job has no vm"
+                              : "it has no source: write source: file:/PATH, or the key of a disk of the job's vm",
+          error);
+    return NULL;
+}
+
+/* A disk's keys are those of its text form, so one parser reads both. */
+static bool read_disk(const Where *where, guint i, const File *file, DroverRequest *request, GError **error)
+{
+    const FileDisk *d = &file->disks[i];
+    g_autofree char *text = source_text(where, i, file, error);
+    if (!text)
+        return false;
     const struct {
         const char *key, *text_key, *value;
     } extras[] = {{"format", "format", d->format},
@@ -235,12 +292,11 @@ static bool read_disk(const Where *where, guint i, const FileDisk *d, DroverRequ
                   {"target_size", "target-size", d->target_size}};
     DroverSource source = {0};
     g_autoptr(GError) why = NULL;
-    if (!drover_source_parse(d->source, &source, &why)) {
-        g_autofree char *path = g_strdup_printf("disks[%u].source", i);
+    if (!drover_source_parse(text, &source, &why)) {
+        g_autofree char *path = g_strdup_printf("disks[%u].%s", i, d->source ? "source" : "key");
         return wrong(where, path, why->message, error);
     }
     drover_source_clear(&source);
-    g_autofree char *text = g_strdup(d->source);
     for (guint k = 0; k < G_N_ELEMENTS(extras); k++) {
         if (!extras[k].value)
             continue;
@@ -288,6 +344,15 @@ static void read_target(const FileTarget *t, DroverRequest *r)
     r->details = copy_list(t->details, t->details_count);
 }
 
+static bool read_policy(const Where *where, const FilePolicy *p, DroverSourcePolicy *out, GError **error)
+{
+    out->power = g_strdup(p->power);
+    return read_flag(where, "source_policy.crash_consistent", p->crash_consistent, &out->crash_consistent, error) &&
+           read_flag(where, "source_policy.keep_source_on", p->keep_source_on, &out->keep_source_on, error) &&
+           read_time(where, "source_policy.shutdown_timeout", p->shutdown_timeout, &out->shutdown_timeout_ms, error) &&
+           read_time(where, "source_policy.snapshot_max_age", p->snapshot_max_age, &out->snapshot_max_age_ms, error);
+}
+
 static bool read_file(const Where *where, const File *file, DroverRequest *r, GError **error)
 {
     r->job_id = g_strdup(file->job_id);
@@ -301,9 +366,11 @@ static bool read_file(const Where *where, const File *file, DroverRequest *r, GE
               read_size(where, "bandwidth_limit", file->bandwidth_limit, &r->bandwidth_limit, error) &&
               read_size(where, "range_size", file->range_size, &r->range_bytes, error) &&
               read_time(where, "round_interval", file->round_interval, &r->round_interval_ms, error) &&
+              read_flag(where, "deep_verify_before_cutover", file->deep_verify, &r->deep_verify, error) &&
+              (!file->source_policy || read_policy(where, file->source_policy, &r->source_policy, error)) &&
               read_priority(where, file->priority, &r->priority, error);
     for (unsigned i = 0; ok && i < file->disks_count; i++)
-        ok = read_disk(where, i, &file->disks[i], r, error);
+        ok = read_disk(where, i, file, r, error);
     if (!ok)
         return false;
     g_autoptr(GError) why = NULL;

@@ -22,7 +22,7 @@ void drover_request_init(DroverRequest *request)
 void drover_request_clear(DroverRequest *r)
 {
     char **const texts[] = {&r->job_id, &r->name,    &r->site,    &r->digest,  &r->agent,     &r->zone,     &r->service_offering,
-                            &r->template_id, &r->os_type, &r->account, &r->domain, &r->project, &r->boot_type, &r->boot_mode};
+                            &r->template_id, &r->os_type, &r->account, &r->domain, &r->project, &r->boot_type, &r->boot_mode, &r->source_policy.power};
     for (guint i = 0; i < G_N_ELEMENTS(texts); i++)
         g_clear_pointer(texts[i], g_free);
     g_clear_pointer(&r->labels, g_strfreev);
@@ -38,13 +38,8 @@ static const DroverSource *disk_at(const DroverRequest *request, guint i)
     return &g_array_index(request->disks, DroverSource, i);
 }
 
-/* "/images/Web_01.vmdk" gives "Web-01": what CloudStack takes for a host name. NULL when nothing is left. */
-static char *name_from(const char *path)
+char *drover_vm_name_from(const char *base)
 {
-    g_autofree char *base = g_path_get_basename(path);
-    char *dot = strrchr(base, '.');
-    if (dot && dot != base)
-        *dot = '\0';
     GString *out = g_string_new(NULL);
     for (const char *p = base; *p && out->len < 63; p++) {
         if (g_ascii_isalpha(*p) || (out->len > 0 && g_ascii_isdigit(*p)))
@@ -55,6 +50,16 @@ static char *name_from(const char *path)
     while (out->len > 0 && out->str[out->len - 1] == '-')
         g_string_truncate(out, out->len - 1);
     return g_string_free(out, out->len == 0);
+}
+
+/* "/images/Web_01.vmdk" gives "Web-01". */
+static char *name_from(const char *path)
+{
+    g_autofree char *base = g_path_get_basename(path);
+    char *dot = strrchr(base, '.');
+    if (dot && dot != base)
+        *dot = '\0';
+    return drover_vm_name_from(base);
 }
 
 static bool at(char **where, char *place)
@@ -86,12 +91,21 @@ static bool check_disks(const DroverRequest *request, char **where, GError **err
     }
     g_autoptr(GHashTable) ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autoptr(GHashTable) places = g_hash_table_new(g_str_hash, g_str_equal);
+    const DroverSource *vm = NULL;
     for (guint i = 0; i < request->disks->len; i++) {
         const DroverSource *d = disk_at(request, i);
         g_autofree char *id = d->disk_id ? g_strdup(d->disk_id) : g_strdup_printf("disk%u", i);
         if (!g_hash_table_add(ids, g_strdup(id))) {
             drover_fail(error, DROVER_ERROR_PERMANENT, "two disks of the job have the id '%s'", id);
             return at(where, g_strdup_printf("disks[%u].id", i));
+        }
+        if (d->kind == DROVER_SOURCE_VSPHERE) {
+            if (vm && (strcmp(vm->vcenter, d->vcenter) != 0 || strcmp(vm->vm_moref, d->vm_moref) != 0)) {
+                drover_fail(error, DROVER_ERROR_PERMANENT,
+                            "the disks of a job are those of one VM; the first is of %s in %s", vm->vm_moref, vm->vcenter);
+                return at(where, g_strdup_printf("disks[%u].source", i));
+            }
+            vm = d;
         }
         if (!g_hash_table_add(places, d->path_or_uri)) {
             drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is the source of two disks of the job", d->path_or_uri);
@@ -118,6 +132,11 @@ static bool check_words(const DroverRequest *r, char **where, GError **error)
     if (r->digest && !g_strv_contains(digests, r->digest)) {
         drover_fail(error, DROVER_ERROR_PERMANENT, "digest '%s' is none of xxh3, sha256, none", r->digest);
         return at(where, g_strdup("digest"));
+    }
+    static const char *const powers[] = {"ask", "force", "manual", NULL};
+    if (r->source_policy.power && !g_strv_contains(powers, r->source_policy.power)) {
+        drover_fail(error, DROVER_ERROR_PERMANENT, "power '%s' is none of ask, force, manual", r->source_policy.power);
+        return at(where, g_strdup("source_policy.power"));
     }
     if (r->site && *r->site && !drover_site_is_valid(r->site)) {
         drover_fail(error, DROVER_ERROR_PERMANENT, "site '%s' is not 1 to 40 of a-z, 0-9, '-'", r->site);
@@ -194,6 +213,7 @@ typedef struct {
     Drover__V1__DiskSource source;
     Drover__V1__FileSource file;
     Drover__V1__NbdSource nbd;
+    Drover__V1__VsphereSource vsphere;
 } DiskMessage;
 
 static void fill_disk(DiskMessage *m, const DroverSource *d)
@@ -217,6 +237,16 @@ static void fill_disk(DiskMessage *m, const DroverSource *d)
         m->source.nbd = &m->nbd;
         return;
     }
+    if (d->kind == DROVER_SOURCE_VSPHERE) {
+        drover__v1__vsphere_source__init(&m->vsphere);
+        m->vsphere.vcenter = d->vcenter;
+        m->vsphere.vm_moref = d->vm_moref;
+        m->vsphere.vm_uuid = text(d->vm_uuid);
+        m->vsphere.disk_key = d->disk_key;
+        m->source.kind_case = DROVER__V1__DISK_SOURCE__KIND_VSPHERE;
+        m->source.vsphere = &m->vsphere;
+        return;
+    }
     drover__v1__file_source__init(&m->file);
     m->file.path = d->path_or_uri;
     m->file.format = text(d->format);
@@ -236,6 +266,20 @@ static Drover__V1__DigestAlgorithm digest_number(const char *name)
     if (g_strcmp0(name, "sha256") == 0)
         return DROVER__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_SHA256;
     return DROVER__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3;
+}
+
+static void fill_policy(Drover__V1__SourcePolicy *p, const DroverSourcePolicy *policy)
+{
+    p->crash_consistent = policy->crash_consistent;
+    p->keep_source_on = policy->keep_source_on;
+    p->shutdown_timeout_ms = policy->shutdown_timeout_ms;
+    p->snapshot_max_age_ms = policy->snapshot_max_age_ms;
+    if (g_strcmp0(policy->power, "ask") == 0)
+        p->power = DROVER__V1__POWER_POLICY__POWER_POLICY_ASK;
+    else if (g_strcmp0(policy->power, "force") == 0)
+        p->power = DROVER__V1__POWER_POLICY__POWER_POLICY_FORCE;
+    else if (g_strcmp0(policy->power, "manual") == 0)
+        p->power = DROVER__V1__POWER_POLICY__POWER_POLICY_MANUAL;
 }
 
 static void fill_target(Drover__V1__TargetSpec *t, const DroverRequest *r)
@@ -299,6 +343,7 @@ bool drover_request_submit(DroverSession *session, const DroverRequest *r, GErro
     Drover__V1__JobCommand command = DROVER__V1__JOB_COMMAND__INIT;
     Drover__V1__JobSpec spec = DROVER__V1__JOB_SPEC__INIT;
     Drover__V1__TargetSpec target = DROVER__V1__TARGET_SPEC__INIT;
+    Drover__V1__SourcePolicy policy = DROVER__V1__SOURCE_POLICY__INIT;
     g_autoptr(GPtrArray) pool = g_ptr_array_new_with_free_func(g_free);
     g_autofree DiskMessage *disks = g_new0(DiskMessage, r->disks->len);
     g_autofree Drover__V1__DiskSpec **list = g_new0(Drover__V1__DiskSpec *, r->disks->len);
@@ -314,6 +359,9 @@ bool drover_request_submit(DroverSession *session, const DroverRequest *r, GErro
     spec.n_disks = r->disks->len;
     spec.source_site = text(r->site);
     spec.target = &target;
+    fill_policy(&policy, &r->source_policy);
+    spec.source_policy = &policy;
+    spec.deep_verify_before_cutover = r->deep_verify;
     spec.failover = r->failover;
     spec.digest = digest_number(r->digest);
     spec.bandwidth_limit_bytes_per_second = r->bandwidth_limit;

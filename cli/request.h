@@ -10,6 +10,15 @@
 #include "cli/session.h"
 #include "cli/source.h"
 
+/* How the job treats the VM that it comes from. */
+typedef struct {
+    bool crash_consistent; /* snapshots without quiescing */
+    char *power;           /* NULL, "ask", "force" or "manual": when the guest does not shut down at cutover */
+    uint64_t shutdown_timeout_ms; /* 0: the default, like below */
+    uint64_t snapshot_max_age_ms;
+    bool keep_source_on;
+} DroverSourcePolicy;
+
 typedef struct {
     char *job_id; /* NULL: a random one, "mig-…" */
     char *name;   /* NULL: made from the first disk's file name */
@@ -20,6 +29,8 @@ typedef struct {
     uint64_t range_bytes;
     uint64_t round_interval_ms;
     uint32_t priority;
+    bool deep_verify; /* the last round compares all digests */
+    DroverSourcePolicy source_policy;
     GStrv labels; /* "key=value"; may be NULL */
     GArray *disks; /* DroverSource */
     /* target */
@@ -37,6 +48,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(DroverRequest, drover_request_clear)
  * part as in a job file, e.g. "disks[1].id" (newly allocated; WHERE may be NULL).
  */
 bool drover_request_complete(DroverRequest *request, char **where, GError **error);
+
+/* What CloudStack takes for a host name, made from TEXT: letters, digits and '-'. NULL when nothing is left. */
+char *drover_vm_name_from(const char *text);
 
 /* Looks at those disks that are files on this machine: format by content, size of raw images, which workers must find
  * again. Files that are not here are left as they are, with a note on standard error. Blocks on the file system. */

@@ -63,6 +63,14 @@ static bool set_frozen(DroverSource *s, const char *value, GError **error)
     return true;
 }
 
+static bool set_uuid(DroverSource *s, const char *value, GError **error)
+{
+    if (!g_uuid_string_is_valid(value))
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no UUID; it is the VM's instance UUID that is meant", value);
+    s->vm_uuid = g_ascii_strdown(value, -1);
+    return true;
+}
+
 static bool set_id(DroverSource *s, const char *value, GError **error)
 {
     if (!drover_id_is_valid(value))
@@ -103,10 +111,13 @@ static const struct {
 } settings[] = {
     {"format", DROVER_SOURCE_FILE, set_format}, {"sha256", DROVER_SOURCE_FILE, set_sha256},
     {"bitmap", DROVER_SOURCE_NBD, set_bitmap},  {"frozen", DROVER_SOURCE_NBD, set_frozen},
+    {"uuid", DROVER_SOURCE_VSPHERE, set_uuid},
     {"id", -1, set_id},                         {"name", -1, set_name},
     {"offering", -1, set_offering},             {"target-size", -1, set_target_size},
     {"size", DROVER_SOURCE_FILE, set_size},
 };
+
+static const char *const kind_names[] = {"file", "nbd", "vsphere"};
 
 static bool apply(DroverSource *s, const char *text, GHashTable *seen, GError **error)
 {
@@ -120,7 +131,7 @@ static bool apply(DroverSource *s, const char *text, GHashTable *seen, GError **
             continue;
         if (settings[i].kind >= 0 && settings[i].kind != (int)s->kind)
             return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' does not apply to %s sources", key,
-                               s->kind == DROVER_SOURCE_FILE ? "file" : "nbd");
+                               kind_names[s->kind]);
         if (!g_hash_table_add(seen, g_strdup(key)))
             return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is given twice", key);
         if (settings[i].set(s, equals + 1, error))
@@ -129,7 +140,7 @@ static bool apply(DroverSource *s, const char *text, GHashTable *seen, GError **
         return false;
     }
     return drover_fail(error, DROVER_ERROR_PERMANENT,
-                       "unknown key '%s'; there are format, size, sha256, bitmap, frozen, id, name, offering, target-size", key);
+                       "unknown key '%s'; there are format, size, sha256, bitmap, frozen, uuid, id, name, offering, target-size", key);
 }
 
 static bool is_nbd(const char *text)
@@ -141,8 +152,33 @@ static bool is_nbd(const char *text)
     return false;
 }
 
+/* VCENTER/VM/KEY */
+static bool parse_vsphere(DroverSource *s, const char *place, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(place, "/", -1);
+    guint64 key = 0;
+    if (g_strv_length(parts) != 3 || !*parts[0] || !*parts[1])
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "'%s' is not VCENTER/VM/KEY, e.g. vsphere:dc1/vm-12/2000; 'drover discover' lists them", place);
+    if (!drover_id_is_valid(parts[0]))
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no name of a vCenter", parts[0]);
+    if (!drover_id_is_valid(parts[1]) || !strchr(parts[1], '-'))
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "'%s' is no id of a VM like vm-12; 'drover discover --filter %s' tells it", parts[1], parts[1]);
+    if (!g_ascii_string_to_unsigned(parts[2], 10, 1, G_MAXINT32, &key, NULL))
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no key of a disk like 2000", parts[2]);
+    s->kind = DROVER_SOURCE_VSPHERE;
+    s->path_or_uri = g_strdup(place);
+    s->vcenter = g_strdup(parts[0]);
+    s->vm_moref = g_strdup(parts[1]);
+    s->disk_key = (int32_t)key;
+    return true;
+}
+
 static bool parse_place(DroverSource *s, const char *text, GError **error)
 {
+    if (g_str_has_prefix(text, "vsphere:"))
+        return parse_vsphere(s, text + strlen("vsphere:"), error);
     if (is_nbd(text)) {
         g_autofree char *scheme = NULL;
         g_autofree char *userinfo = NULL;
@@ -162,7 +198,7 @@ static bool parse_place(DroverSource *s, const char *text, GError **error)
     const char *colon = strchr(path, ':');
     if (path == text && *path != '/' && colon && colon[1] == '/')
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "'%.*s' is no kind of source that there is: write file:/PATH or nbd://HOST/EXPORT",
+                           "'%.*s' is no kind of source that there is: write file:/PATH, nbd://HOST/EXPORT or vsphere:VCENTER/VM/KEY",
                            (int)(colon - path), path);
     if (!*path)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "the path is empty: write file:/PATH/OF/DISK");
@@ -197,6 +233,9 @@ void drover_source_clear(DroverSource *s)
     g_clear_pointer(&s->format, g_free);
     g_clear_pointer(&s->sha256, g_free);
     g_clear_pointer(&s->bitmap, g_free);
+    g_clear_pointer(&s->vcenter, g_free);
+    g_clear_pointer(&s->vm_moref, g_free);
+    g_clear_pointer(&s->vm_uuid, g_free);
     g_clear_pointer(&s->disk_id, g_free);
     g_clear_pointer(&s->volume_name, g_free);
     g_clear_pointer(&s->disk_offering, g_free);

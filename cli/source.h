@@ -5,6 +5,7 @@
  *   file:/path/disk.vmdk[,format=raw|qcow2|vmdk|vhdx|vpc][,size=SIZE][,sha256=HEX]
  *   /path/disk.vmdk                        the same; a relative path is taken from the current directory
  *   nbd://host:port/export[,frozen=yes][,bitmap=NAME]     also nbds:, nbd+unix:, nbds+unix:
+ *   vsphere:VCENTER/VM/KEY[,uuid=UUID]     VCENTER: one of the configured; VM: its moref ("vm-12"); KEY: of the disk
  *
  * and for each of them [,id=DISK][,name=VOLUME][,offering=NAME][,target-size=SIZE]. size is that of a raw file: it must
  * have just that when it is read. A comma in a value is written twice.
@@ -16,15 +17,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum { DROVER_SOURCE_FILE, DROVER_SOURCE_NBD } DroverSourceKind;
+typedef enum { DROVER_SOURCE_FILE, DROVER_SOURCE_NBD, DROVER_SOURCE_VSPHERE } DroverSourceKind;
 
 typedef struct {
     DroverSourceKind kind;
-    char *path_or_uri;
+    char *path_or_uri; /* vsphere: VCENTER/VM/KEY */
     char *format; /* file; NULL: to be probed */
     char *sha256; /* file; NULL: not given */
     char *bitmap; /* nbd */
     bool frozen;  /* nbd */
+    char *vcenter;    /* vsphere */
+    char *vm_moref;   /* vsphere */
+    char *vm_uuid;    /* vsphere: instance UUID; NULL: not given */
+    int32_t disk_key; /* vsphere */
     char *disk_id;
     char *volume_name;
     char *disk_offering;

@@ -70,7 +70,8 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
     drover_request_init(&r);
     const GOptionEntry flags[] = {
         {"source", 0, 0, G_OPTION_ARG_STRING_ARRAY, &f.sources,
-         "Root disk: file:/PATH[,format=F][,size=S][,sha256=H] or nbd://HOST/EXPORT[,frozen=yes], and [,id=I]"
+         "Root disk: file:/PATH[,format=F][,size=S][,sha256=H], nbd://HOST/EXPORT[,frozen=yes] or "
+         "vsphere:VCENTER/VM/KEY[,uuid=U], and [,id=I]"
          "[,name=VOLUME][,offering=O][,target-size=S]. size is that of a raw file, which must keep it",
          "DISK"},
         {"disk", 0, 0, G_OPTION_ARG_STRING_ARRAY, &f.disks, "A further disk, written like --source; may be repeated",

@@ -30,6 +30,30 @@ static void example(void **state)
     assert_string_equal(r.details[0], "rootDiskController=virtio");
 }
 
+static void example_of_a_vm(void **state)
+{
+    (void)state;
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    g_auto(DroverRequest) r;
+    drover_request_init(&r);
+    assert_true(g_file_get_contents(VM_EXAMPLE, &text, NULL, NULL));
+    if (!drover_job_file_parse("job-vm.yaml", text, &r, &error))
+        fail_msg("%s", error->message);
+    assert_int_equal(r.disks->len, 2);
+    const DroverSource *data = &g_array_index(r.disks, DroverSource, 1);
+    assert_int_equal(data->kind, DROVER_SOURCE_VSPHERE);
+    assert_string_equal(data->vcenter, "dc1");
+    assert_string_equal(data->vm_moref, "vm-1042");
+    assert_string_equal(data->vm_uuid, "502b3f0e-5d1c-8a3e-1f6b-0d9a7c4e2b11");
+    assert_int_equal(data->disk_key, 2001);
+    assert_true(r.deep_verify);
+    assert_string_equal(r.source_policy.power, "ask");
+    assert_int_equal(r.source_policy.shutdown_timeout_ms, 10 * 60000);
+    assert_int_equal(r.source_policy.snapshot_max_age_ms, 24 * 3600000);
+    assert_false(r.source_policy.crash_consistent || r.source_policy.keep_source_on);
+}
+
 static void left_out(void **state)
 {
     (void)state;
@@ -48,8 +72,18 @@ static void told_with_line_and_key(void **state)
     } wrong[] = {
         {"", "j is empty"},
         {"name: x\ndisks:\n  - id: a\n    sourc: b\n", "j, line 4, disks[0].sourc: unknown key; there are source"},
-        {"name: x\ndisks:\n  - id: a\n", "line 3: Missing required mapping field: source"},
+        {"name: x\ndisks:\n  - id: a\n", "j, line 3, disks[0]: it has no source"},
         {"name: x\n", "Missing required mapping field: disks"},
+        {"name: x\ndisks:\n  - key: 2000\n", "j, line 3, disks[0]: a key is that of a disk of the job's vm, and the job has no"},
+        {"vm: {vcenter: dc1, moref: vm-1}\nname: x\ndisks:\n  - key: 2000\n    source: /a\n", "j, line 4, disks[0]: it has a source and"},
+        {"vm: {vcenter: dc1, moref: vm-1}\nname: x\ndisks:\n  - key: one\n", "j, line 4, disks[0].key: source"},
+        {"vm: {vcenter: dc1}\nname: x\ndisks: [{key: 1}]\n", "Missing required mapping field: moref"},
+        {"vm:\n  vcentre: dc1\nname: x\ndisks: [{key: 1}]\n", "j, line 2, vm.vcentre: unknown key; there are vcenter"},
+        {"vm: {vcenter: dc1, moref: vm-1}\nname: x\ndisks:\n  - key: 2000\n  - key: 2000\n", "is the source of two disks"},
+        {"vm: {vcenter: dc1, moref: vm-1}\nname: x\ndisks:\n  - key: 2000\n  - source: vsphere:dc1/vm-2/2000\n",
+         "j, line 5, disks[1].source: the disks of a job are those of one VM"},
+        {"name: x\nsource_policy:\n  power: never\ndisks: [{source: /a}]\n", "j, line 3, source_policy.power: power 'never'"},
+        {"name: x\nsource_policy:\n  shutdown_timeout: soon\ndisks: [{source: /a}]\n", "j, line 3, source_policy.shutdown_timeout:"},
         {"disks: 5\n", "j, line 1, disks: Expecting SEQUENCE"},
         {"name: x\nname: y\ndisks: [{source: /a}]\n", "already seen: name"},
         {"name: x\ndisks: [}\n", "j, line 2"},
@@ -77,7 +111,7 @@ static void told_with_line_and_key(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(example), cmocka_unit_test(left_out),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(example), cmocka_unit_test(example_of_a_vm), cmocka_unit_test(left_out),
                                        cmocka_unit_test(told_with_line_and_key)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

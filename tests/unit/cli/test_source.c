@@ -44,6 +44,19 @@ static void nbd(void **state)
     assert_string_equal(s.bitmap, "b0");
 }
 
+static void vsphere(void **state)
+{
+    (void)state;
+    g_auto(DroverSource) s = {0};
+    assert_true(drover_source_parse("vsphere:dc1/vm-12/2001,uuid=502B3F0E-5d1c-8a3e-1f6b-0d9a7c4e2b11,id=data", &s, NULL));
+    assert_int_equal(s.kind, DROVER_SOURCE_VSPHERE);
+    assert_string_equal(s.vcenter, "dc1");
+    assert_string_equal(s.vm_moref, "vm-12");
+    assert_string_equal(s.vm_uuid, "502b3f0e-5d1c-8a3e-1f6b-0d9a7c4e2b11");
+    assert_int_equal(s.disk_key, 2001);
+    assert_string_equal(s.disk_id, "data");
+}
+
 static void refused(void **state)
 {
     (void)state;
@@ -66,6 +79,14 @@ static void refused(void **state)
         {"nbd://h/x,sha256=00", "does not apply to nbd"},
         {"/a,sha256=00", "64 hex digits"},
         {"s3://bucket/x", "no kind of source"},
+        {"vsphere:dc1/vm-1", "is not VCENTER/VM/KEY"},
+        {"vsphere:dc1//2000", "is not VCENTER/VM/KEY"},
+        {"vsphere:dc1/web/2000", "'web' is no id of a VM like vm-12"},
+        {"vsphere:d c/vm-1/2000", "no name of a vCenter"},
+        {"vsphere:dc1/vm-1/0", "'0' is no key of a disk"},
+        {"vsphere:dc1/vm-1/2000,uuid=1", "'1' is no UUID"},
+        {"vsphere:dc1/vm-1/2000,size=1", "does not apply to vsphere"},
+        {"/a,uuid=502b3f0e-5d1c-8a3e-1f6b-0d9a7c4e2b11", "does not apply to file"},
         {"nbds://me:secret@host/x", "must not carry a password"},
     };
     for (guint i = 0; i < G_N_ELEMENTS(wrong); i++) {
@@ -90,7 +111,7 @@ static void probes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files), cmocka_unit_test(nbd), cmocka_unit_test(refused),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files), cmocka_unit_test(nbd), cmocka_unit_test(vsphere), cmocka_unit_test(refused),
                                        cmocka_unit_test(probes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
