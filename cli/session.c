@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "lib/base/error.h"
+#include "lib/vsphere/vcenter.h"
 
 void drover_session_clear(DroverSession *session)
 {
@@ -39,7 +40,7 @@ static bool take_flags(const GOptionEntry *flags, int *argc, char ***argv, GErro
 bool drover_session_open(DroverSession *session, const DroverCommand *command, const GOptionEntry *flags, int argc,
                          char **argv, int min_args, int max_args, DroverExitCode *code)
 {
-    static const DroverOption *const tables[] = {drover_fleet_options, drover_redis_options, NULL};
+    static const DroverOption *const tables[] = {drover_fleet_options, drover_redis_options, drover_vsphere_options, NULL};
     g_autoptr(GError) error = NULL;
     *session = (DroverSession){.command = command};
     *code = DROVER_EXIT_USAGE;

@@ -13,6 +13,12 @@
 #define GROUP "vcenter "
 #define PASSWORD_MAX 4096
 
+const DroverOption drover_vsphere_options[] = {
+    {"vsphere", "vcenters", DROVER_OPTION_STRING, "/etc/drover/vcenters.conf", "FILE",
+     "Key file of the vCenters that sources are in (docs/vmware.md)", 0},
+    DROVER_OPTION_END,
+};
+
 static const char *const keys_known[] = {"url",      "user",         "password-file", "ca-file",     "thumbprint",
                                          "sessions", "call-timeout", "vddk-libdir",   "transports",  "compression",
                                          "single-link", "unbuffered", NULL};

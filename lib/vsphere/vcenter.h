@@ -24,6 +24,11 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "lib/base/config.h"
+
+/* [vsphere] vcenters: where that file is. */
+extern const DroverOption drover_vsphere_options[];
+
 typedef struct {
     char *name;
     char *url;
