@@ -86,9 +86,10 @@ int vddk_connect(char **image, char **shared)
     const struct vddk_options *o = &vddk_options;
     char url[512];
     snprintf(url, sizeof url, "https://%s:%u/ctl/vddk-open", o->server, o->port);
-    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i}", "user", o->user, "password", o->password, "thumbprint",
-                             o->thumbprint, "vm", o->vm, "snapshot", o->snapshot, "file", o->file, "transports",
-                             o->transports ? o->transports : "", "pid", (int)getpid());
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i}", "user", o->user, "password", o->password,
+                  "thumbprint", o->thumbprint, "vm", o->vm, "snapshot", o->snapshot, "file", o->file,
+                  "transports", o->transports ? o->transports : "", "pid", (int)getpid());
     char *body = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     if (!body) {

@@ -63,8 +63,12 @@ int vddk_config(const char *key, const char *value)
     static const struct {
         const char *name;
         char **to;
-    } texts[] = {{"server", &vddk_options.server}, {"user", &vddk_options.user},   {"thumbprint", &vddk_options.thumbprint},
-                 {"vm", &vddk_options.vm},         {"file", &vddk_options.file},   {"snapshot", &vddk_options.snapshot}};
+    } texts[] = {{"server", &vddk_options.server},
+                 {"user", &vddk_options.user},
+                 {"thumbprint", &vddk_options.thumbprint},
+                 {"vm", &vddk_options.vm},
+                 {"file", &vddk_options.file},
+                 {"snapshot", &vddk_options.snapshot}};
     static const char *const ignored[] = {"config", "cookie", "export", "nfchostport", "vimapiver", NULL};
     bool unused;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -116,8 +120,9 @@ int vddk_config_complete(void)
     const struct vddk_options *o = &vddk_options;
     const struct {
         const char *name, *value;
-    } needed[] = {{"file", o->file},         {"libdir", o->libdir},         {"server", o->server}, {"user", o->user},
-                  {"password", o->password}, {"thumbprint", o->thumbprint}, {"vm", o->vm},         {"snapshot", o->snapshot}};
+    } needed[] = {{"file", o->file}, {"libdir", o->libdir},     {"server", o->server},
+                  {"user", o->user}, {"password", o->password}, {"thumbprint", o->thumbprint},
+                  {"vm", o->vm},     {"snapshot", o->snapshot}};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         if (!needed[i].value) {
             nbdkit_error("remote connection requested, missing parameter: %s", needed[i].name);
@@ -140,7 +145,8 @@ int vddk_config_complete(void)
 void vddk_options_clear(void)
 {
     struct vddk_options *o = &vddk_options;
-    char **all[] = {&o->libdir, &o->server, &o->user, &o->password, &o->thumbprint, &o->vm, &o->snapshot, &o->file, &o->transports};
+    char **all[] = {&o->libdir, &o->server,   &o->user, &o->password,  &o->thumbprint,
+                    &o->vm,     &o->snapshot, &o->file, &o->transports};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         free(*all[i]);
         *all[i] = NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A stand-in for nbdkit's vddk plugin: the same name and parameters, strict about them, reading the snapshots that the
- * vCenter stand-in (../vcsim) froze. Behaves like the real one: reads of whole sectors only, extents in chunks of
- * 128 sectors (QueryAllocatedBlocks), parallel threads.
+ * A stand-in for nbdkit's vddk plugin: the same name and parameters, strict about them, reading the snapshots
+ * that the vCenter stand-in (../vcsim) froze. Behaves like the real one: reads of whole sectors only, extents
+ * in chunks of 128 sectors (QueryAllocatedBlocks), parallel threads.
  */
 #include <curl/curl.h>
 #include <errno.h>
@@ -30,7 +30,10 @@ struct handle {
     struct vddk_shared *shared;
 };
 
-static void vddk_load(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
+static void vddk_load(void)
+{
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+}
 
 static void vddk_unload(void)
 {
@@ -103,7 +106,10 @@ static void *vddk_open(int readonly)
     return h;
 }
 
-static int64_t vddk_get_size(void *handle) { return ((struct handle *)handle)->size; }
+static int64_t vddk_get_size(void *handle)
+{
+    return ((struct handle *)handle)->size;
+}
 
 static int vddk_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
 {
@@ -164,7 +170,8 @@ static int vddk_pread(void *handle, void *buf, uint32_t count, uint64_t offset, 
 }
 
 /* Tells the extents from OFFSET; those of a file's data, widened to chunks. */
-static int vddk_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags, struct nbdkit_extents *extents)
+static int vddk_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+                        struct nbdkit_extents *extents)
 {
     struct handle *h = handle;
     /* The data of a hole in a single link may come from its parents. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the plugin and the vCenter stand-in share about one open disk: a mapped file, so that the numbers outlive a
- * killed plugin and commands arrive at once. ../vcsim/reader.go has the same layout.
+ * What the plugin and the vCenter stand-in share about one open disk: a mapped file, so that the numbers
+ * outlive a killed plugin and commands arrive at once. ../vcsim/reader.go has the same layout.
  */
 #ifndef DROVER_TESTS_VDDK_SHARED_H
 #define DROVER_TESTS_VDDK_SHARED_H
