@@ -12,6 +12,8 @@
 #define SOAP_NS "http://schemas.xmlsoap.org/soap/envelope/"
 #define XSI_NS "http://www.w3.org/2001/XMLSchema-instance"
 
+#define FAULT_WORDS_MAX 2000
+
 struct DroverSoapAnswer {
     xmlDoc *doc;
     const xmlNode *response;
@@ -223,23 +225,38 @@ DroverVsphereFault *drover_vsphere_fault_copy(const DroverVsphereFault *fault)
     return copy;
 }
 
+/* What vCenter says in general, then what its hosts said in particular ("consolidation failed": "the disk is locked"). */
+static char *words_of(const xmlNode *detail, const char *general)
+{
+    g_autoptr(GString) words = g_string_new(general);
+    const xmlNode *more = drover_soap_child(detail, "faultMessage");
+    for (; more != NULL && words->len < FAULT_WORDS_MAX; more = drover_soap_next(more)) {
+        g_autofree char *text = drover_soap_text(more, "message");
+        g_strstrip(text);
+        if (*text && strstr(words->str, text) == NULL)
+            g_string_append_printf(words, "%s%s", words->len > 0 ? " " : "", text);
+    }
+    if (words->len == 0) {
+        g_autofree char *reason = drover_soap_text(detail, "reason"); /* of SystemError and some others */
+        g_string_append(words, g_strstrip(reason));
+    }
+    if (words->len > FAULT_WORDS_MAX) {
+        g_string_truncate(words, FAULT_WORDS_MAX);
+        return g_utf8_make_valid(words->str, -1);
+    }
+    return g_string_free(g_steal_pointer(&words), FALSE);
+}
+
 /* DETAIL: an element of a MethodFault's type; MESSAGE is taken over. */
 static DroverVsphereFault *fault_new(const xmlNode *detail, char *message)
 {
     DroverVsphereFault *fault = g_new0(DroverVsphereFault, 1);
     fault->type = drover_soap_type(detail);
-    fault->message = g_strstrip(message);
+    fault->message = words_of(detail, g_strstrip(message));
+    g_free(message);
     fault->privilege = drover_soap_text(detail, "privilegeId");
     fault->property = drover_soap_text(detail, "invalidProperty");
     fault->object = drover_soap_text(detail, drover_soap_child(detail, "obj") ? "obj" : "object");
-    if (*fault->message == '\0') {
-        g_free(fault->message);
-        fault->message = drover_soap_text(detail, "faultMessage.message");
-    }
-    if (*fault->message == '\0') {
-        g_free(fault->message);
-        fault->message = drover_soap_text(detail, "reason"); /* of SystemError and some others */
-    }
     return fault;
 }
 

@@ -182,7 +182,7 @@ def test_vsphere_session_ends_with_its_client(vcsim):
 def test_vsphere_session_is_kept_alive(make_vcsim):
     vcsim = make_vcsim(idle="4s")
     with Probe(vcsim.vcenters) as probe:
-        probe.call("keep_alive", 300)
+        probe.call("keep_alive", 200)
         wait_for(lambda: len(vcsim.calls("CurrentTime")) >= 25, 120, "25 signs of life")
         probe.call("vms", "")
     assert len(vcsim.calls("Login")) == 1
@@ -418,6 +418,15 @@ def test_vsphere_tasks_take_as_long_as_they_do(vcsim):
         assert any(reason for _, state, reason in probe.told if state == "queued")
         assert all(-1 <= percent <= 100 for percent, _, _ in probe.told)
     assert len(vcsim.calls("CreateSnapshot_Task")) == 1
+
+
+def test_vsphere_tasks_may_be_forgotten(vcsim, probe):
+    """As after a restart of vCenter: whether it was done must be looked up, so the error is none that ends a migration."""
+    vcsim.fault("CreateFilter", "ManagedObjectNotFound")
+    caught = failure(probe, "create_snapshot", moref(vcsim), "a", "", False)
+    assert (caught.code, caught.error_class) == ("DRV-VCENTER-FAULT", "retryable"), caught
+    probe.call("wait_idle", moref(vcsim))
+    assert [s["name"] for s in vcsim.snapshots("web")] == ["a"]
 
 
 def test_vsphere_waits_are_cancelled_at_once(vcsim, probe):

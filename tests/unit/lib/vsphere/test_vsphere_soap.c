@@ -168,6 +168,15 @@ static void faults_are_told_apart(void **state)
                       "xmlns=\"urn:vim25\" " GO_TYPE("InvalidArgument") "><invalidProperty>changeId</invalidProperty></Fault></detail></Fault>"));
     assert_true(drover_vsphere_fault_is(drover_soap_answer_fault(go), "InvalidArgument"));
     assert_string_equal(drover_soap_answer_fault(go)->property, "changeId");
+    g_autoptr(DroverSoapAnswer) chatty = parse(
+        "X", GO("<Fault><faultstring>General words.</faultstring><detail><F xmlns=\"urn:vim25\" " GO_TYPE("FileLocked")
+                "><faultMessage><key>k</key><message>General words.</message></faultMessage><faultMessage><message>Failed to lock "
+                "the file</message></faultMessage></F></detail></Fault>"));
+    assert_string_equal(drover_soap_answer_fault(chatty)->message, "General words. Failed to lock the file");
+    g_autofree char *long_words = g_strnfill(100000, 'x');
+    g_autofree char *text = g_strdup_printf(GO("<Fault><faultstring>%s</faultstring></Fault>"), long_words);
+    g_autoptr(DroverSoapAnswer) verbose = parse("X", text);
+    assert_in_range(strlen(drover_soap_answer_fault(verbose)->message), 1000, 2000);
     g_autoptr(DroverSoapAnswer) empty = parse("X", GO("<Fault/>"));
     assert_string_equal(drover_soap_answer_fault(empty)->type, "");
 }
