@@ -10,6 +10,7 @@
 #include "volume-agent/operations/operations.h"
 
 #define THREADS 8
+#define PRUNE_BATCH 500
 #define BACKOFF_FIRST_MS 300
 #define BACKOFF_MAX_MS 10000
 
@@ -188,6 +189,55 @@ bool drover_executor_claim(void *data, DroverOperation *operation, const char *i
     bool granted = !operation->yields;
     g_mutex_unlock(&executor->lock);
     return granted;
+}
+
+static gint by_sequence(gconstpointer a, gconstpointer b)
+{
+    const DroverOperation *x = *(DroverOperation *const *)a, *y = *(DroverOperation *const *)b;
+    return x->sequence < y->sequence ? -1 : x->sequence > y->sequence;
+}
+
+/* Called with the lock held. One that is in the open list still has its thread. */
+static bool is_over(const DroverExecutor *executor, const DroverOperation *operation)
+{
+    return drover_operation_is_ended(operation) && !g_ptr_array_find(executor->open, operation, NULL);
+}
+
+GPtrArray *drover_executor_ended(void *data)
+{
+    DroverExecutor *executor = data;
+    GPtrArray *out = g_ptr_array_new_with_free_func(operation_free);
+    GHashTableIter iter;
+    gpointer value;
+    g_mutex_lock(&executor->lock);
+    g_hash_table_iter_init(&iter, executor->by_id);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (is_over(executor, value))
+            g_ptr_array_add(out, drover_operation_copy(value));
+    g_mutex_unlock(&executor->lock);
+    g_ptr_array_sort(out, by_sequence);
+    return out;
+}
+
+bool drover_executor_prune(DroverExecutor *executor, const GPtrArray *ids)
+{
+    for (guint begin = 0; begin < ids->len; begin += PRUNE_BATCH) {
+        guint n = MIN(PRUNE_BATCH, ids->len - begin);
+        g_autofree DroverJournalEntry *entries = g_new0(DroverJournalEntry, n);
+        for (guint i = 0; i < n; i++)
+            entries[i].key = g_strconcat("op/", (const char *)g_ptr_array_index(ids, begin + i), NULL);
+        if (!drover_journal_write(executor->context->journal, entries, n))
+            return false;
+        g_mutex_lock(&executor->lock);
+        for (guint i = 0; i < n; i++) {
+            const char *id = g_ptr_array_index(ids, begin + i);
+            const DroverOperation *operation = g_hash_table_lookup(executor->by_id, id);
+            if (operation && is_over(executor, operation))
+                g_hash_table_remove(executor->by_id, id);
+        }
+        g_mutex_unlock(&executor->lock);
+    }
+    return true;
 }
 
 void drover_executor_start(DroverExecutor *executor)

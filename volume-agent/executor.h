@@ -24,8 +24,11 @@ void drover_executor_start(DroverExecutor *executor);
 /* Waits for the running steps; CONTEXT->stopping() must be true by then. */
 void drover_executor_free(DroverExecutor *executor);
 
-/* For DroverOpContext.claim. EXECUTOR is a DroverExecutor. */
+/* For DroverOpContext.claim and .ended. EXECUTOR is a DroverExecutor. */
 bool drover_executor_claim(void *executor, DroverOperation *operation, const char *id);
+GPtrArray *drover_executor_ended(void *executor);
+/* Forgets operations that have ended, by id, in the journal first. False: the journal is lost. */
+bool drover_executor_prune(DroverExecutor *executor, const GPtrArray *ids);
 
 bool drover_executor_knows(DroverExecutor *executor, const char *operation_id);
 /* Sequence number for the next operation. */

@@ -7,6 +7,7 @@
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
 #include "volume-agent/agent.h"
+#include "volume-agent/housekeeping.h"
 #include "volume-agent/stopped.h"
 
 #define STRING(name, value, argument, help, flags) {"agent", name, DROVER_OPTION_STRING, value, argument, help, flags}
@@ -40,6 +41,9 @@ const DroverOption drover_agent_options[] = {
     TIME("verify-delay", "0", "Wait this long after cells are flushed before reading them back"),
     {"agent", "verify-rate", DROVER_OPTION_SIZE, "0", "BYTES", "Most bytes per second to read back; 0: no limit", 0},
     {"agent", "verify-threads", DROVER_OPTION_INT, "4", "N", "Batches of cells that are read back at a time, beside the copies", 0},
+    TIME("reconcile-interval", "10m", "How often to compare journal, CloudStack and machine; 0: only when asked to"),
+    {"agent", "reconcile-repair", DROVER_OPTION_BOOL, "true", NULL, "Repair the differences found that are safe to repair", 0},
+    TIME("keep-operations", "168h", "Operations that ended longer ago are forgotten, except the last ones of what still exists"),
     TIME("heartbeat-interval", "10s", "How often to tell that it is alive"),
     DROVER_OPTION_END,
 };
@@ -105,6 +109,7 @@ static bool run(DroverAgent *agent, GError **error)
     const DroverConfig *config = agent->config;
     DroverJournalContent content = {0};
     DroverAgentHeart *heart = NULL;
+    DroverHousekeeping *housekeeping = NULL;
     const DroverNbdServerOptions server_options = {
         .nbdkit = drover_config_string(config, "agent.nbdkit"),
         .plugin = drover_config_string(config, "agent.plugin"),
@@ -150,13 +155,18 @@ static bool run(DroverAgent *agent, GError **error)
         agent->executor = drover_executor_new(&agent->context, &limits, content.operations);
         agent->context.claim = drover_executor_claim;
         agent->context.claim_data = agent->executor;
+        agent->context.ended = drover_executor_ended;
+        agent->context.differs = drover_agent_differs;
+        agent->context.differs_data = agent;
         drover_executor_start(agent->executor);
         heart = drover_agent_heart_start(agent);
+        housekeeping = drover_housekeeping_start(agent);
         ok = !why && drover_rest_start(agent->rest, &why) && drover_agent_intake(agent, content.next_offset, &why);
         if (why)
             g_propagate_error(error, g_steal_pointer(&why));
         drover_drain_request(); /* also when the intake failed: steps under way end at their next journal record */
     }
+    drover_housekeeping_stop(housekeeping);
     drover_executor_free(agent->executor);
     drover_verifier_free(agent->verifier);
     drover_agent_heart_stop(heart);

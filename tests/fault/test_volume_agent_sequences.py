@@ -6,6 +6,7 @@ at a time, and nothing is left over.
     DROVER_SEEDS=1-500 tests/run.sh fault -k volume_agent_sequences      # these seeds; otherwise some at a random place
 """
 import concurrent.futures
+import json
 import os
 import random
 import time
@@ -23,7 +24,7 @@ CHANGES = ("createVolume", "attachVolume", "detachVolume", "deleteVolume", "depl
 ASKS = ("listVolumes", "listVirtualMachines", "queryAsyncJobResult", "listAsyncJobs")
 ANY = ("drop-before", "drop-after", "hang", "http", "throttle", "error")
 JOBS = ("job-fail", "job-fail-after", "job-vanish", "job-lost", "job-delay")
-OPTIONS = {"call_expiry": "3s", "cloudstack_timeout": "4s", "device_timeout": "3s", "max_attempts": 15}
+OPTIONS = {"call_expiry": "3s", "cloudstack_timeout": "4s", "device_timeout": "3s", "max_attempts": 15, "reconcile_interval": "2s"}
 AT_A_TIME = 3
 
 
@@ -118,6 +119,8 @@ class Trial:
     def check(self):
         agent = self.run()
         self.agree(agent)
+        report = json.loads(self.leader.do("force_sync", job="compare", disk="", timeout=60).report)
+        assert not report["differences"], report
         before = len(self.leader.changes())
         agent.kill()
         agent = self.agent()

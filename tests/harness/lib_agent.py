@@ -80,9 +80,9 @@ class Agent:
 
 class AgentLeader:
     TOPICS = {f"drover.tasks.{AGENT}": 1, f"drover.journal.{AGENT}": 1, f"drover.events.{AGENT}": 2, "drover.control": 1,
-              "drover.fleet": 1, "drover.dlq": 1}
+              "drover.fleet": 1, "drover.dlq": 1, "drover.audit": 1}
     READ = {f"drover.journal.{AGENT}": pb.operation.JournalRecord, f"drover.events.{AGENT}": pb.event.Event,
-            "drover.fleet": pb.fleet.Heartbeat, "drover.dlq": pb.job.DeadLetter}
+            "drover.fleet": pb.fleet.Heartbeat, "drover.dlq": pb.job.DeadLetter, "drover.audit": pb.job.AuditRecord}
 
     def __init__(self, broker, cloud, directory):
         self.broker, self.cloud, self.site, self.dir = broker, cloud, Site(cloud), Path(directory)

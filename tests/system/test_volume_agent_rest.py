@@ -298,9 +298,11 @@ def test_force_sync_reports_and_repairs(bench):
         report = rest.done("POST", "/admin/force-sync", body)["result"]["report"]
         return {(d["kind"], d["volume_id"], d["repaired"]) for d in report["differences"] if d["volume_id"] in (gone, moved)}
 
-    assert differences() == {("export-volume-elsewhere", gone, False), ("export-device-moved", moved, False)}
+    detached = ("volume-detached", gone, False)
+    assert differences() == {("export-volume-elsewhere", gone, False), ("export-device-moved", moved, False), detached}
     assert gone in leader.exports()
-    assert differences(repair=True) == {("export-volume-elsewhere", gone, True), ("export-device-moved", moved, False)}
+    assert differences(repair=True) == {("export-volume-elsewhere", gone, True), ("export-device-moved", moved, False), detached}
+    rest.done("POST", f"/volumes/{gone}/detach")
     assert gone not in leader.exports() and moved in leader.exports()
     for kind in ("dev", "sys/block"):
         (base / kind / "vdy").rename(base / "lost" if kind == "dev" else base / "lost-too")

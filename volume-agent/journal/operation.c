@@ -302,6 +302,17 @@ DroverOperation *drover_operation_unpack(const Drover__V1__JournalOperation *rec
     return o;
 }
 
+DroverOperation *drover_operation_copy(const DroverOperation *operation)
+{
+    g_autoptr(GBytes) packed = drover_operation_pack(operation, "", "");
+    gsize len = 0;
+    const uint8_t *data = g_bytes_get_data(packed, &len);
+    Drover__V1__JournalRecord *record = drover__v1__journal_record__unpack(NULL, len, data);
+    DroverOperation *copy = drover_operation_unpack(record->operation);
+    drover__v1__journal_record__free_unpacked(record, NULL);
+    return copy;
+}
+
 DroverExportRecord *drover_export_record_copy(const DroverExportRecord *from)
 {
     DroverExportRecord *copy = g_new0(DroverExportRecord, 1);

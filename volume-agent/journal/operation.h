@@ -74,6 +74,9 @@ void drover_operation_add_claim(DroverOperation *operation, const char *id);
 /* Replaces *FIELD by a copy of VALUE. */
 void drover_set_text(char **field, const char *value);
 
+/* All of it that is durable. */
+DroverOperation *drover_operation_copy(const DroverOperation *operation);
+
 /* The journal record, packed; newly allocated. */
 GBytes *drover_operation_pack(const DroverOperation *operation, const char *agent, const char *instance_id);
 /* From a record; NULL when it has no operation in it. */

@@ -69,6 +69,9 @@ bool drover_op_await_job(const DroverOpContext *context, DroverOperation *operat
             drover_fail(error, DROVER_ERROR_RETRYABLE,
                         "CloudStack %s: job %s vanished, as after a restart of the management server", operation->command,
                         operation->cloud_job_id);
+            if (context->differs)
+                context->differs(context->differs_data, "job-vanished", drover_operation_volume_id(operation),
+                                 drover_operation_vm_id(operation), "A job of CloudStack vanished; its operation asks what came of it", true);
             drover_op_clear_intent(operation);
             return false;
         case DROVER_CLOUD_JOB_RUNNING:

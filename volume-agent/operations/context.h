@@ -37,6 +37,11 @@ typedef struct {
     /* OPERATION goes on to touch the VM or volume ID, which it was not asked about. False: another one is at work on it. */
     bool (*claim)(void *data, DroverOperation *operation, const char *id);
     void *claim_data;
+    /* Copies of all operations that have ended, by sequence: a new array of DroverOperation. */
+    GPtrArray *(*ended)(void *data);
+    /* Something is not as the journal says, and REPAIRED or not. Ids may be NULL. */
+    void (*differs)(void *data, const char *kind, const char *volume_id, const char *vm_id, const char *message, bool repaired);
+    void *differs_data;
     bool (*stopping)(void); /* the process drains: go no further, the journal knows the rest */
 } DroverOpContext;
 

@@ -107,7 +107,7 @@ bool drover_op_remove_orphan_exports(const DroverOpContext *context, DroverOpera
 bool drover_op_force_sync(const DroverOpContext *context, DroverOperation *operation, GError **error)
 {
     json_t *report = NULL;
-    if (!drover_op_compare(context, operation->asked->force_sync->repair, &report, error))
+    if (!drover_op_compare(context, operation, &report, error))
         return false;
     char *text = json_dumps(report, JSON_COMPACT);
     json_decref(report);

@@ -18,6 +18,8 @@ static const struct {
     {"drover_agent_cloudstack_errors_total",
      "Requests that CloudStack refused or did not answer, by command and errorcode", FALSE},
     {"drover_agent_cloudstack_call_seconds", "Time until CloudStack answered, by command", TRUE},
+    {"drover_agent_differences_total",
+     "Differences that comparing journal, CloudStack and machine found, by kind", FALSE},
     {"drover_agent_operation_seconds",
      "Time from acceptance to end of operations that ended in this process's life", TRUE},
     {"drover_agent_rest_requests_total", "Requests to the REST API, by route and status", FALSE},

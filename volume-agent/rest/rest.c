@@ -69,6 +69,14 @@ bool drover_rest_start(DroverRest *rest, GError **error)
     return rest->server != NULL;
 }
 
+void drover_rest_count_difference(DroverRest *rest, const char *kind, bool repaired)
+{
+    if (!rest)
+        return;
+    g_autofree char *labels = drover_rest_labels("kind", kind, "repaired", repaired ? "yes" : "no", NULL);
+    drover_rest_metrics_add(rest->api.metrics, "drover_agent_differences_total", labels, 1);
+}
+
 void drover_rest_free(DroverRest *rest)
 {
     if (!rest)

@@ -34,4 +34,7 @@ bool drover_rest_start(DroverRest *rest, GError **error);
 /* Answers what is being handled, then no more. To be called before the parts end. NULL is allowed. */
 void drover_rest_free(DroverRest *rest);
 
+/* For the metrics: a comparison found a difference. REST may be NULL. Any thread. */
+void drover_rest_count_difference(DroverRest *rest, const char *kind, bool repaired);
+
 #endif
