@@ -48,6 +48,8 @@ char *drover_columns_text(const DroverColumns *c)
         g_string_append(out, cell);
         if (!right && !last)
             g_string_append_printf(out, "%*s", (int)pad, "");
+        while (last && out->len && out->str[out->len - 1] == ' ')
+            g_string_truncate(out, out->len - 1);
         g_string_append(out, last ? "\n" : "  ");
     }
     return g_string_free(out, FALSE);
