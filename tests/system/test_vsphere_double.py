@@ -187,19 +187,28 @@ def test_disks_come_and_go(lab):
 def test_tasks_take_time_and_refuse_a_second_one(lab):
     vcsim, soap = lab
     moref = vcsim.vm("web")["moref"]
-    rule = vcsim.rule("CreateSnapshot_Task", where="task", queued_ms=200, run_ms=600000, reason="others first")
-    task = soap.start("CreateSnapshot_Task", moref, soap.SNAPSHOT.format("slow", "false"))
-    seen = {soap.task_state(task)}
-    with pytest.raises(Fault, match="TaskInProgress"):
-        soap.snapshot(moref, "other")
-    while not any(state == "running" for state, _ in seen):
-        seen.add(soap.task_state(task))
-    assert any(state == "queued" for state, _ in seen)
+
+    def state_of(task, wanted):
+        return wait_for(lambda: (s := soap.task_state(task)) and s[0] == wanted and s, 60, f"The task {wanted}")
+
+    rule = vcsim.rule("CreateSnapshot_Task", where="task", queued_ms=600000, reason="others first")
+    task = soap.start("CreateSnapshot_Task", moref, soap.SNAPSHOT.format("queued", "false"))
+    state_of(task, "queued")
     description = soap.properties("Task", task, "info.description")["info.description"]
     assert "others first" in "".join(description.itertext())
+    with pytest.raises(Fault, match="TaskInProgress"):
+        soap.snapshot(moref, "other")
+    recent = soap.properties("VirtualMachine", moref, "recentTask")["recentTask"]
+    assert task in "".join(recent.itertext())
     vcsim.clear(rule)
     soap.finish(task)
-    assert [s["name"] for s in vcsim.snapshots("web")] == ["slow"]
+
+    rule = vcsim.rule("CreateSnapshot_Task", where="task", run_ms=20000)
+    task = soap.start("CreateSnapshot_Task", moref, soap.SNAPSHOT.format("running", "false"))
+    wait_for(lambda: int(state_of(task, "running")[1] or 0) > 0, 60, "Progress of the task")
+    vcsim.clear(rule)
+    soap.finish(task)
+    assert [s["name"] for s in vcsim.snapshots("web")] == ["queued", "running"]
 
 
 def test_snapshots_quiesce_consolidate_and_form_trees(lab):
@@ -302,7 +311,7 @@ def test_readers_are_strict(lab):
     vcsim.command_readers("die")
     with pytest.raises(nbd.Error):
         h.pread(512, 0)
-    assert not any(r["open"] for r in vcsim.readers())
+    wait_for(lambda: not any(r["open"] for r in vcsim.readers()), 30, "The end of the reader")
     vcsim.command_readers("fail", after=512, next=True)
     h = connect()
     h.pread(512, 0)
