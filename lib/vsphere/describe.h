@@ -6,11 +6,11 @@
 #include "lib/vsphere/property.h"
 #include "lib/vsphere/vm.h"
 
-/* What to ask for: of VMs, and of what they lie on, hang on and run on. */
+/* What to ask for: first of VMs, then of what they lie on, hang on and run on. */
 extern const DroverVspherePropertySet drover_vsphere_description[];
 extern const size_t drover_vsphere_description_n;
 
-/* VM, an object of ALL, with the hosts, datastores, networks and folders found there. */
+/* VM, with the hosts, datastores, networks and folders found in ALL. */
 DroverVsphereVm *drover_vsphere_describe(const DroverVsphereProperties *all, const DroverVsphereObject *vm);
 
 #endif

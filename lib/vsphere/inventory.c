@@ -29,27 +29,45 @@ static bool matches(const DroverVsphereVm *vm, GPatternSpec *pattern)
     return false;
 }
 
+typedef struct {
+    const DroverVsphereProperties *around; /* hosts, datastores, networks, folders */
+    GPatternSpec *pattern;
+    GPtrArray *vms;
+} Listing;
+
+static void take_page(void *data, const DroverVsphereProperties *page)
+{
+    Listing *listing = data;
+    if (page == NULL) {
+        g_ptr_array_set_size(listing->vms, 0);
+        return;
+    }
+    for (guint i = 0; i < page->objects->len; i++) {
+        g_autoptr(DroverVsphereVm) vm = drover_vsphere_describe(listing->around, page->objects->pdata[i]);
+        if (matches(vm, listing->pattern))
+            g_ptr_array_add(listing->vms, g_steal_pointer(&vm));
+    }
+}
+
 GPtrArray *drover_vsphere_vms(DroverVsphere *vsphere, const char *filter, GCancellable *cancel, GError **error)
 {
-    static const char *const types[] = {"VirtualMachine", "HostSystem", "Datastore",  "Network",
-                                        "Folder",         "Datacenter", "VirtualApp", NULL};
-    const DroverVsphereQuestion question = {
-        .sets = drover_vsphere_description, .n_sets = drover_vsphere_description_n, .all_of = types};
-    g_autoptr(DroverVsphereProperties) all = drover_vsphere_retrieve(vsphere, &question, cancel, error);
-    if (all == NULL)
+    static const char *const around_types[] = {"HostSystem", "Datastore", "Network", "Folder", "Datacenter", "VirtualApp",
+                                               NULL};
+    static const char *const vm_types[] = {"VirtualMachine", NULL};
+    const DroverVsphereQuestion around = {.sets = drover_vsphere_description + 1,
+                                          .n_sets = drover_vsphere_description_n - 1,
+                                          .all_of = around_types};
+    const DroverVsphereQuestion vms = {.sets = drover_vsphere_description, .n_sets = 1, .all_of = vm_types};
+    g_autoptr(DroverVsphereProperties) found = drover_vsphere_retrieve(vsphere, &around, cancel, error);
+    if (found == NULL)
         return NULL;
     g_autoptr(GPatternSpec) pattern = filter != NULL && *filter ? g_pattern_spec_new(filter) : NULL;
-    GPtrArray *vms = g_ptr_array_new_with_free_func(free_vm);
-    for (guint i = 0; i < all->objects->len; i++) {
-        const DroverVsphereObject *object = all->objects->pdata[i];
-        if (strcmp(object->type, "VirtualMachine") != 0)
-            continue;
-        g_autoptr(DroverVsphereVm) vm = drover_vsphere_describe(all, object);
-        if (matches(vm, pattern))
-            g_ptr_array_add(vms, g_steal_pointer(&vm));
-    }
-    g_ptr_array_sort(vms, by_path);
-    return vms;
+    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(free_vm);
+    Listing listing = {found, pattern, list};
+    if (!drover_vsphere_retrieve_pages(vsphere, &vms, take_page, &listing, cancel, error))
+        return NULL;
+    g_ptr_array_sort(list, by_path);
+    return g_steal_pointer(&list);
 }
 
 DroverVsphereVm *drover_vsphere_vm(DroverVsphere *vsphere, const char *moref, const char *uuid, GCancellable *cancel,

@@ -157,36 +157,37 @@ static DroverSoapWriter *first_page(const DroverVsphere *vsphere, const DroverVs
     return request;
 }
 
+typedef struct {
+    DroverVsphereOnPage *on_page;
+    void *data;
+} Taker;
+
 /* REQUEST, of what hangs on VIEW unless that is NULL, and all that follow from it; WHAT is for messages. */
-static DroverVsphereProperties *all_pages(DroverVsphere *vsphere, DroverSoapWriter *request, const char *view,
-                                          const char *what, const DroverVsphereHow *how, GError **error)
+static bool all_pages(DroverVsphere *vsphere, DroverSoapWriter *request, const char *view, const char *what,
+                      const DroverVsphereHow *how, const Taker *taker, GError **error)
 {
-    g_autoptr(DroverVsphereProperties) properties = drover_vsphere_properties_new();
-    DroverVsphereHow next = *how;
-    next.take_faults = true;
+    DroverVsphereHow asking = *how;
+    asking.take_faults = true;
     for (;;) {
-        DroverSoapAnswer *answer = drover_vsphere_call(vsphere, request, &next, error);
+        g_autoptr(DroverSoapAnswer) answer = drover_vsphere_call(vsphere, request, &asking, error);
         if (answer == NULL)
-            return NULL;
+            return false;
         const DroverVsphereFault *fault = drover_soap_answer_fault(answer);
         if (fault != NULL) {
             /* A view that is gone went with its session. */
             *how->expired |= view != NULL && drover_vsphere_fault_is(fault, "ManagedObjectNotFound") &&
                              strcmp(fault->object, view) == 0;
-            drover_vsphere_fault_fail(fault, what, error);
-            drover_soap_answer_free(answer);
-            return NULL;
+            return drover_vsphere_fault_fail(fault, what, error);
         }
         g_autofree char *token = drover_soap_text(drover_soap_answer_value(answer), "token");
-        bool has_objects = drover_soap_path(drover_soap_answer_value(answer), "objects") != NULL;
-        drover_vsphere_properties_add(properties, answer);
+        g_autoptr(DroverVsphereProperties) page = drover_vsphere_properties_new();
+        drover_vsphere_properties_add(page, g_steal_pointer(&answer));
+        taker->on_page(taker->data, page);
         if (*token == '\0')
-            return g_steal_pointer(&properties);
-        if (!has_objects) {
-            drover_fail(error, DROVER_ERROR_PERMANENT,
-                        "DRV-VCENTER-ANSWER: vCenter promises more objects and sends none (RetrievePropertiesEx)");
-            return NULL;
-        }
+            return true;
+        if (page->objects->len == 0)
+            return drover_fail(error, DROVER_ERROR_PERMANENT,
+                               "DRV-VCENTER-ANSWER: vCenter promises more objects and sends none (%s)", what);
         request = drover_vsphere_service_request(vsphere, "ContinueRetrievePropertiesEx", DROVER_VSPHERE_PROPERTY_COLLECTOR);
         drover_soap_put_text(request, "token", token);
     }
@@ -212,37 +213,60 @@ static void close_view(DroverVsphere *vsphere, const char *view, const DroverVsp
         drover_vsphere_call(vsphere, drover_soap_writer_new("DestroyView", "ContainerView", view), &quietly, NULL);
 }
 
-static DroverVsphereProperties *retrieve_once(DroverVsphere *vsphere, const DroverVsphereQuestion *question,
-                                              const DroverVsphereHow *how, GError **error)
+static bool retrieve_once(DroverVsphere *vsphere, const DroverVsphereQuestion *question, const DroverVsphereHow *how,
+                          const Taker *taker, GError **error)
 {
     if (question->all_of == NULL) {
         g_autofree char *what = g_strdup_printf("RetrievePropertiesEx of %s", question->moref);
-        return all_pages(vsphere, first_page(vsphere, question, NULL), NULL, what, how, error);
+        return all_pages(vsphere, first_page(vsphere, question, NULL), NULL, what, how, taker, error);
     }
     g_autofree char *view = open_view(vsphere, question->all_of, how, error);
     if (view == NULL)
-        return NULL;
-    DroverVsphereProperties *properties = all_pages(vsphere, first_page(vsphere, question, view), view,
-                                                    "RetrievePropertiesEx of the inventory", how, error);
+        return false;
+    bool ok = all_pages(vsphere, first_page(vsphere, question, view), view, "RetrievePropertiesEx of the inventory", how,
+                        taker, error);
     if (!*how->expired)
         close_view(vsphere, view, how);
-    return properties;
+    return ok;
 }
 
-DroverVsphereProperties *drover_vsphere_retrieve(DroverVsphere *vsphere, const DroverVsphereQuestion *question,
-                                                 GCancellable *cancel, GError **error)
+bool drover_vsphere_retrieve_pages(DroverVsphere *vsphere, const DroverVsphereQuestion *question,
+                                   DroverVsphereOnPage *on_page, void *data, GCancellable *cancel, GError **error)
 {
+    const Taker taker = {on_page, data};
     /* Views and page tokens end with their session: then all is asked again. A session may be found dead twice, by its view
      * that is gone and by the next call. */
     for (int left = question->all_of != NULL ? 2 : 1;; left--) {
         bool expired = false;
         DroverVsphereHow how = {.cancel = cancel, .expired = &expired};
         g_autoptr(GError) why = NULL;
-        DroverVsphereProperties *properties = retrieve_once(vsphere, question, &how, &why);
-        if (properties == NULL && expired && left > 0)
+        bool ok = retrieve_once(vsphere, question, &how, &taker, &why);
+        if (!ok && expired && left > 0) {
+            on_page(data, NULL);
             continue;
-        if (properties == NULL)
+        }
+        if (!ok)
             g_propagate_error(error, g_steal_pointer(&why));
-        return properties;
+        return ok;
     }
+}
+
+/* All pages become one: the answers go over, for the values point into them. */
+static void gather(void *data, const DroverVsphereProperties *page)
+{
+    DroverVsphereProperties **all = data;
+    if (page == NULL) {
+        drover_vsphere_properties_free(*all);
+        *all = drover_vsphere_properties_new();
+        return;
+    }
+    while (page->answers->len > 0)
+        drover_vsphere_properties_add(*all, g_ptr_array_steal_index(page->answers, 0));
+}
+
+DroverVsphereProperties *drover_vsphere_retrieve(DroverVsphere *vsphere, const DroverVsphereQuestion *question,
+                                                 GCancellable *cancel, GError **error)
+{
+    g_autoptr(DroverVsphereProperties) all = drover_vsphere_properties_new();
+    return drover_vsphere_retrieve_pages(vsphere, question, gather, &all, cancel, error) ? g_steal_pointer(&all) : NULL;
 }

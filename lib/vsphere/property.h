@@ -42,6 +42,12 @@ typedef struct {
     GPtrArray *answers; /* DroverSoapAnswer, which the values point into */
 } DroverVsphereProperties;
 
+/* One page at a time: ON_PAGE gets each, and NULL when all begins anew, because the session ended. An inventory of thousands
+ * of VMs is not held in memory as XML. */
+typedef void DroverVsphereOnPage(void *data, const DroverVsphereProperties *page);
+bool drover_vsphere_retrieve_pages(DroverVsphere *vsphere, const DroverVsphereQuestion *question,
+                                   DroverVsphereOnPage *on_page, void *data, GCancellable *cancel, GError **error);
+/* All pages in one. */
 DroverVsphereProperties *drover_vsphere_retrieve(DroverVsphere *vsphere, const DroverVsphereQuestion *question,
                                                  GCancellable *cancel, GError **error);
 DroverVsphereProperties *drover_vsphere_properties_new(void);
