@@ -5,7 +5,7 @@
 #   install-dependencies.sh [build] [run] [test] [boot] [bench]
 #
 #   build  compiler and libraries       run   broker, Redis, NBD tools, the guest image
-#   test   pytest and its libraries     boot  QEMU, to boot a migrated disk
+#   test   pytest, its libraries, Go    boot  QEMU, to boot a migrated disk
 #   bench  OpenSSH, for tests/bench (Debian's package has its sshd start with the machine)
 #
 # Returns at once when all is there. Needs root or sudo otherwise. No service is started or enabled by it.
