@@ -184,3 +184,25 @@ def test_operations_that_ended_long_ago_are_forgotten(world, tmp_path):
     assert kept in world.exports() and state_name(world.journal("kept/disk0/attach_volume/1")[-1]) == "DONE"
     assert rest.get("/operations/" + "kept/disk0/open_export/3".replace("/", "%2F")).json["result"]["generation"] == 9
     assert agent.stop() == 0
+
+
+def test_who_asked_for_what_is_on_record(world, tmp_path):
+    agent, rest = serve(world, tmp_path, reconcile_interval=0)
+    answer = rest.ask("POST", "/volumes", {"name": "asked", "size_bytes": GIB, "job_id": "of-this"}, operation_id="first", wait="30s")
+    volume = answer.json["result"]["volume_id"]
+    rest.ask("POST", "/volumes", {"name": "asked", "size_bytes": GIB, "job_id": "of-this"}, operation_id="first")  # is no change
+    assert rest.ask("POST", "/volumes", {"name": "refused"}).status == 400
+    rest.done("POST", f"/volumes/{volume}/attach")
+    rest.done("POST", "/exports", {"volume_id": volume, "job_id": "of-this"})
+    token = rest.get(f"/exports/{volume}/token").json["export_name"].rsplit(".", 1)[1]
+
+    def records(event):
+        return [r for _, r in world.records["drover.audit"] if r.event == event]
+    world.wait("drover.audit", lambda _: len(records("rest.change")) >= 3 and records("rest.token-read"), 30, "the audit records")
+    first = records("rest.change")[0]
+    assert [r.fields["kind"] for r in records("rest.change")] == ["create-volume", "attach-volume", "open-export"]
+    assert first.job_id == "of-this" and first.fields["operation_id"] == "first" and first.fields["requested_by"] == "rest/chief"
+    assert first.fields["request_id"] == answer.headers["X-Request-Id"] and first.fields["remote"].startswith("127.0.0.1")
+    assert records("rest.token-read")[0].fields["requested_by"] == "chief"
+    assert not any(token in str(r) for _, r in world.records["drover.audit"])
+    assert agent.stop() == 0

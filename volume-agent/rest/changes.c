@@ -9,6 +9,7 @@
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
+#include "volume-agent/reconcile/audit.h"
 #include "volume-agent/rest/api.h"
 
 #define SEND_MS 10000
@@ -216,6 +217,24 @@ static Drover__V1__VolumeOperation *draft(DroverRestApi *api, const DroverRestCa
     return drover_rest_operation_of(&request, problem);
 }
 
+/* Who asked for what. The kind names the change; what became of it is in the journal under the operation's id. */
+static void audit(DroverRestApi *api, const DroverRestCall *call, const Drover__V1__VolumeOperation *asked)
+{
+    const DroverOperation operation = {.asked = (Drover__V1__VolumeOperation *)asked};
+    const DroverAuditField fields[] = {{"requested_by", asked->requested_by},
+                                       {"request_id", call->request_id},
+                                       {"operation_id", asked->operation_id},
+                                       {"kind", drover_operation_kind(&operation)},
+                                       {"volume_id", drover_operation_volume_id(&operation)},
+                                       {"vm_id", drover_operation_vm_id(&operation)},
+                                       {"remote", call->remote},
+                                       {NULL, NULL}};
+    g_autofree char *message =
+        g_strdup_printf("%s asked for %s", asked->requested_by, drover_operation_kind(&operation));
+    drover_agent_audit(api->producer, api->context->agent, asked->job_id, "info", "rest.change", message,
+                       fields);
+}
+
 static bool submit(DroverRestApi *api, const DroverRestCall *call, const json_t *body,
                    Drover__V1__VolumeOperation *operation, DroverRestProblem *problem)
 {
@@ -239,6 +258,7 @@ static bool submit(DroverRestApi *api, const DroverRestCall *call, const json_t 
     }
     if (!send(api, operation, problem))
         return false;
+    audit(api, call, operation);
     drover_info("rest.submitted", "A request became an operation",
                 F_S("operation_id", operation->operation_id), F_S("requested_by", operation->requested_by),
                 F_S("request_id", call->request_id));

@@ -6,6 +6,7 @@
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
+#include "volume-agent/reconcile/audit.h"
 #include "volume-agent/rest/api.h"
 #include "volume-agent/rest/openapi.h"
 #include "volume-agent/rest/page.h"
@@ -307,6 +308,13 @@ static bool export_token(DroverRestApi *api, const DroverRestCall *call, DroverR
     if (!record->writable)
         return drover_rest_problem(problem, 409, "DRV-FENCED", "The export of volume %s is closed",
                                    call->parameter);
+    const DroverAuditField fields[] = {{"requested_by", call->caller},
+                                       {"request_id", call->request_id},
+                                       {"volume_id", call->parameter},
+                                       {"remote", call->remote},
+                                       {NULL, NULL}};
+    drover_agent_audit(api->producer, api->context->agent, record->job_id, "warning", "rest.token-read",
+                       "The token of an export was handed out", fields);
     drover_warning("rest.token_read", "The token of an export was handed out",
                    F_S("volume_id", record->volume_id), F_U("generation", record->generation),
                    F_S("caller", call->caller), F_S("request_id", call->request_id));
