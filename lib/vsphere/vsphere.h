@@ -56,7 +56,8 @@ typedef struct {
     GCancellable *cancel;
     /* While a task runs: PERCENT (-1: not told), STATE (queued, running), REASON why it is queued. May be NULL. */
     void (*progress)(void *data, int percent, const char *state, const char *reason);
-    /* Asked right before each call that changes something; false stops with its error. May be NULL. */
+    /* Asked right before each call that changes something; false stops with its error. Must not use this session. May be
+     * NULL. */
     bool (*may_go_on)(void *data, GError **error);
     void *data;
 } DroverVsphereWait;

@@ -71,6 +71,17 @@ def test_vsphere_inventory(vcsim, probe):
     assert probe.call("vms", "nobody") == []
 
 
+def test_vsphere_inventory_of_several_pages(make_vcsim):
+    names = [f"vm-{n:03}" for n in range(230)]
+    vcsim = make_vcsim(vms=[vm(name, disks=[disk("64K")]) for name in names])
+    with Probe(vcsim.vcenters) as probe:
+        assert [v["name"] for v in probe.call("vms", "")] == names
+        assert len(done(vcsim, "ContinueRetrievePropertiesEx")) >= 1
+        rule = vcsim.rule("ContinueRetrievePropertiesEx", act="expire")
+        assert [v["name"] for v in probe.call("vms", "")] == names, "none twice, although the first page came twice"
+        assert vcsim.hits(rule) == 1
+
+
 def test_vsphere_vm_that_is_gone_or_another(vcsim, probe):
     for call in (("vm", "vm-99999", ""), ("vm", moref(vcsim), "50000000-0000-0000-0000-000000000000"),
                  ("snapshot_disks", "snapshot-99999")):
