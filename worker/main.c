@@ -90,7 +90,7 @@ static int work(DroverWorker *worker, const DroverConfig *config, GError **error
 
 int main(int argc, char **argv)
 {
-    static const DroverOption *const tables[] = {drover_worker_options, drover_fleet_options, NULL};
+    static const DroverOption *const tables[] = {drover_worker_options, drover_fleet_options, drover_vsphere_options, NULL};
     drover_drain_install();
     g_autoptr(GError) error = NULL;
     g_autoptr(DroverConfig) config = drover_config_parse("drover-worker", "",

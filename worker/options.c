@@ -30,8 +30,6 @@ const DroverOption drover_worker_options[] = {
     {"worker", "tls-name", DROVER_OPTION_STRING, NULL, "NAME",
      "The certificates of all front doors must be for this name; without it: each for the host that is connected to", 0},
     {"worker", "tls-min", DROVER_OPTION_STRING, "1.3", "1.2|1.3", "Oldest version of TLS that is accepted", 0},
-    {"worker", "vcenters", DROVER_OPTION_STRING, NULL, "FILE",
-     "Key file of the vCenters whose disks it reads (docs/vmware.md); without it: none", 0},
     {"worker", "nbdkit", DROVER_OPTION_STRING, "nbdkit", "PROGRAM", "Program that serves disks of vCenters", 0},
     {"worker", "vddk-plugin", DROVER_OPTION_STRING, "vddk", "NAME", "nbdkit's plugin for VDDK, or the path of one", 0},
     {"worker", "nfc-port", DROVER_OPTION_INT, "902", "PORT",
@@ -125,7 +123,10 @@ bool drover_worker_configure(DroverWorker *worker, const DroverConfig *config, G
         return drover_fail(error, DROVER_ERROR_PERMANENT, "worker.copy-slots and worker.source-slots are both 0");
     if (!tls(worker, config, error))
         return false;
-    worker->vcenters_file = drover_config_string(config, "worker.vcenters");
+    /* The file's usual place may be empty; a place that was named may not. */
+    worker->vcenters_file = drover_config_string(config, "vsphere.vcenters");
+    if (!drover_config_is_set(config, "vsphere.vcenters") && !g_file_test(worker->vcenters_file, G_FILE_TEST_EXISTS))
+        worker->vcenters_file = "";
     worker->vsphere.nbdkit = drover_config_string(config, "worker.nbdkit");
     worker->vsphere.vddk_plugin = drover_config_string(config, "worker.vddk-plugin");
     worker->file_roots = drover_config_list(config, "worker.file-roots");

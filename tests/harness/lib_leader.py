@@ -62,8 +62,10 @@ class Worker:
         conf = leader.dir / f"{name}.conf"
         values = {"name": name, "site": SITE, "run-dir": leader.dir / "run", "heartbeat-interval": "500ms",
                   "drain-timeout": "10s", "reconnect-timeout": "20s", **{k.replace("_", "-"): v for k, v in options.items()}}
+        vcenters = values.pop("vcenters", None)
         conf.write_text(f"[kafka]\nbrokers={leader.broker}\ntopic-prefix={leader.prefix}\nsession-timeout=6s\n"
-                        f"[fleet]\nsites={SITE}\n[worker]\n" + "".join(f"{k}={v}\n" for k, v in values.items()))
+                        f"[fleet]\nsites={SITE}\n[worker]\n" + "".join(f"{k}={v}\n" for k, v in values.items())
+                        + (f"[vsphere]\nvcenters={vcenters}\n" if vcenters else ""))
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen([BIN / "drover-worker", "--config", conf, "--log-level=debug"],
                                             stdin=subprocess.DEVNULL, stdout=out, stderr=out)

@@ -75,7 +75,7 @@ DroverSource *drover_source_open(const DroverSourceSpec *spec, const DroverSourc
         if (context->vsphere != NULL)
             return context->vsphere->kind->open(spec, context, error);
         drover_fail(error, DROVER_ERROR_PERMANENT,
-                    "DRV-SOURCE-KIND: this worker knows no vCenter; name its file of vCenters in [worker] vcenters");
+                    "DRV-SOURCE-KIND: this worker knows no vCenter; name its file of vCenters in [vsphere] vcenters");
         return NULL;
     }
     drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-SOURCE-KIND: this worker does not know the kind of the source");

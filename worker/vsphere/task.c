@@ -183,7 +183,7 @@ static bool act(DroverVmTask *task, GError **error)
 {
     if (task->worker->vsphere.vcenters == NULL)
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-SOURCE-KIND: this worker knows no vCenter; name its file of vCenters in [worker] "
+                           "DRV-SOURCE-KIND: this worker knows no vCenter; name its file of vCenters in [vsphere] "
                            "vcenters");
     if (task->order->action != DROVER_VM_PREFLIGHT && !drover_running_wait_confirmed(task->running, error))
         return false;
