@@ -46,7 +46,7 @@ static void check_encryption(DroverPreflight *p)
         if (!disk->encrypted)
             continue;
         g_autofree char *words = drover_disk_words(disk);
-        drover_find(p, DROVER_FINDING_ERROR, "DRV-SOURCE-ENCRYPTED", disk->key,
+        drover_find(p, DROVER_FINDING_ERROR, "DRV-SOURCE-DISK-ENCRYPTED", disk->key,
                     "%s is encrypted by vSphere: give it a storage policy without encryption", words);
         any = true;
     }

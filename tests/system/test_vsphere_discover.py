@@ -51,7 +51,7 @@ EXPECTED = {
     "snapped": {"go": False, "codes": {"DRV-SOURCE-CBT-SNAPSHOTS"}},
     "tracked": {"go": True, "codes": {"DRV-SOURCE-SNAPSHOTS"}},
     "lun": {"go": False, "codes": {"DRV-SOURCE-DISK-RDM"}},
-    "secret": {"go": False, "codes": {"DRV-SOURCE-ENCRYPTED"}},
+    "secret": {"go": False, "codes": {"DRV-SOURCE-DISK-ENCRYPTED"}},
     "asleep": {"go": False, "codes": {"DRV-SOURCE-SUSPENDED"}},
     "gold": {"go": False, "codes": {"DRV-SOURCE-TEMPLATE"}},
     "lockstep": {"go": False, "codes": {"DRV-SOURCE-FAULT-TOLERANT"}},

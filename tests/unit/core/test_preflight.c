@@ -148,7 +148,7 @@ static void test_encryption(void **state)
     World *w = *state;
     w->disk.encrypted = true;
     w->vm.encrypted = true;
-    assert_found(w, "error DRV-SOURCE-ENCRYPTED 2000");
+    assert_found(w, "error DRV-SOURCE-DISK-ENCRYPTED 2000");
     w->disk.encrypted = false;
     assert_found(w, "warning DRV-SOURCE-VM-ENCRYPTED 0");
     w->vm.vtpm = true;
