@@ -11,6 +11,8 @@
 #define TOPIC "drover.control"
 #define POLL_MS 200
 #define METADATA_TIMEOUT_MS 10000
+#define STOOD_STILL_MS 3000   /* polls return far more often */
+#define POLLS_TO_CATCH_UP 3   /* the first may have begun before the stop */
 #define LEFT_OVER_MS 60000 /* more than control may lag, and than clocks may differ */
 
 struct DroverControl {
@@ -21,6 +23,8 @@ struct DroverControl {
     GMutex lock; /* the rest */
     GCond ready_cond;
     bool ready;
+    int64_t polled_ms; /* boot time of the last poll's end */
+    unsigned behind;   /* polls to do before the topic counts as read again */
     GHashTable *jobs; /* job id -> DroverJobControl */
 };
 
@@ -78,6 +82,26 @@ static void take_record(DroverControl *control, const DroverRecord *record)
     g_mutex_unlock(&control->lock);
 }
 
+static void note_poll(DroverControl *control)
+{
+    int64_t now = drover_boottime_ms();
+    g_mutex_lock(&control->lock);
+    if (now - control->polled_ms > STOOD_STILL_MS)
+        control->behind = POLLS_TO_CATCH_UP;
+    else if (control->behind > 0)
+        control->behind--;
+    control->polled_ms = now;
+    g_mutex_unlock(&control->lock);
+}
+
+bool drover_control_is_current(DroverControl *control)
+{
+    g_mutex_lock(&control->lock);
+    bool current = control->behind == 0 && drover_boottime_ms() - control->polled_ms <= STOOD_STILL_MS;
+    g_mutex_unlock(&control->lock);
+    return current;
+}
+
 static gpointer serve(gpointer data)
 {
     DroverControl *control = data;
@@ -89,6 +113,8 @@ static gpointer serve(gpointer data)
         if (error != NULL) {
             drover_warning("control.read_failed", error->message);
             g_usleep(POLL_MS * 1000);
+        } else {
+            note_poll(control);
         }
         if (!control->ready && drover_consumer_at_end(control->consumer)) {
             g_mutex_lock(&control->lock);
@@ -118,6 +144,7 @@ DroverControl *drover_control_start(DroverWorker *worker, GError **error)
     g_mutex_init(&control->lock);
     g_cond_init(&control->ready_cond);
     control->thread = g_thread_new("control", serve, control);
+    worker->control = control;
     return control;
 }
 

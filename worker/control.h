@@ -10,9 +10,7 @@
 
 #include "worker/worker.h"
 
-typedef struct DroverControl DroverControl;
-
-/* WORKER outlives it. Blocks for metadata; RETRYABLE when the topic is not there. */
+/* WORKER outlives it, and knows it from now on. Blocks for metadata; RETRYABLE when the topic is not there. */
 DroverControl *drover_control_start(DroverWorker *worker, GError **error);
 /* Ends the thread. NULL is allowed. */
 void drover_control_stop(DroverControl *control);
@@ -25,6 +23,11 @@ bool drover_control_wait_ready(DroverControl *control);
  * without one, handed out a while ago, is a left-over of a job that has ended: REVOKED.
  */
 DroverVerdict drover_control_judge(DroverControl *control, const DroverTask *task);
+/*
+ * Whether the topic has been read without a break until now. False for a moment after this process stood still (stopped,
+ * its VM paused): what was revoked meanwhile is not known yet.
+ */
+bool drover_control_is_current(DroverControl *control);
 /* Applies what is known to one task that has just started. */
 void drover_control_apply(DroverControl *control, DroverRunning *running);
 

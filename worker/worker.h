@@ -13,6 +13,8 @@
 #include "worker/report.h"
 #include "worker/running.h"
 
+typedef struct DroverControl DroverControl;
+
 typedef struct {
     DroverReporterName name;
     char *socket_dir;
@@ -39,6 +41,7 @@ typedef struct {
     DroverProducer *producer;
     DroverReporter *reporter;
     DroverRunningTable *running;
+    DroverControl *control; /* set by drover_control_start */
 } DroverWorker;
 
 #endif

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker is killed inside each step that changes a source VM; the next attempt ends the task, and nothing is left behind.
 Sessions end and calls fail at every place."""
+import signal
 import time
 
 import pytest
@@ -58,6 +59,27 @@ def test_killed_in(leader, vcsim, action, method, skip):
     judge(leader, vcsim, action, result)
     done(leader, again, vm_task(leader, vcsim, "REMOVE_SNAPSHOT"))
     assert vcsim.snapshots("web") == []
+
+
+def test_stood_still(leader, vcsim):
+    """A worker stands still in the middle, its task goes to another one: it does nothing more when it wakes up."""
+    worker = a_worker(leader, vcsim)
+    rule = vcsim.rule("ReconfigVM_Task", where="task", run_ms=500)
+    task = leader.hand_out(vm_task(leader, vcsim, "SNAPSHOT"), worker)
+    confirm(leader, task)
+    deadline = time.monotonic() + 60
+    while vcsim.hits(rule) == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert vcsim.hits(rule) == 1
+    worker.process.send_signal(signal.SIGSTOP)
+    time.sleep(5)
+    leader.control(task, owner_instance="somebody-else")
+    worker.process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + 60
+    while not any(line.get("event") == "task.dropped" for line in worker.log_lines()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert any(line.get("event") == "task.dropped" for line in worker.log_lines())
+    assert vcsim.calls("CreateSnapshot_Task") == []
 
 
 def attempts(leader, worker, vcsim, action, round, **fields):

@@ -6,9 +6,11 @@
 
 #include "lib/base/error.h"
 #include "lib/base/log.h"
+#include "worker/control.h"
 #include "worker/post.h"
 
 #define BUSY_PAUSE_MS 2000
+#define CATCH_UP_PAUSE_US (50 * 1000)
 #define STEP_TIMES_MAX 4 /* a snapshot needs two: quiesced, then not */
 #define TELL_AGAIN_US (60 * G_TIME_SPAN_SECOND)
 
@@ -50,6 +52,8 @@ static bool may_go_on(void *data, GError **error)
 {
     DroverVmTask *task = data;
     g_clear_pointer(&task->told, g_free); /* the next vSphere task begins */
+    while (!drover_control_is_current(task->worker->control) && !g_cancellable_is_cancelled(task->wait.cancel))
+        g_usleep(CATCH_UP_PAUSE_US);
     return drover_running_may_go_on(task->running, error);
 }
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "lib/base/error.h"
 #include "worker/running.h"
 
 static int changes;
@@ -128,10 +129,52 @@ static void test_verdict_before_engine(void **state)
     }
 }
 
+static gpointer confirm_later(gpointer running)
+{
+    g_usleep(20 * 1000);
+    drover_running_set_confirmed(running);
+    return NULL;
+}
+
+static gpointer revoke_later(gpointer running)
+{
+    g_usleep(20 * 1000);
+    drover_running_set_verdict(running, DROVER_VERDICT_REVOKED);
+    return NULL;
+}
+
+/* What changes something outside waits for the leader's word. */
+static void test_confirmation(void **state)
+{
+    (void)state;
+    DroverRunningTable *table = drover_running_table_new(1, 3, changed, NULL);
+    g_autoptr(GError) error = NULL;
+    DroverRunning *a = started(table, DROVER_TASK_SOURCE_VM, "a", 1);
+    GThread *thread = g_thread_new("confirm", confirm_later, a);
+    assert_true(drover_running_wait_confirmed(a, &error));
+    g_thread_join(thread);
+    DroverRunning *b = started(table, DROVER_TASK_SOURCE_VM, "b", 1);
+    thread = g_thread_new("revoke", revoke_later, b);
+    assert_false(drover_running_wait_confirmed(b, &error));
+    assert_int_equal(drover_error_class(error), DROVER_ERROR_FENCED);
+    g_thread_join(thread);
+    g_clear_error(&error);
+    DroverRunning *c = started(table, DROVER_TASK_SOURCE_VM, "c", 1); /* of the slots of inspections */
+    refused(table, DROVER_TASK_INSPECT, "d", 1, DROVER_START_NO_SLOT);
+    assert_true(drover_running_may_go_on(c, &error));
+    drover_running_set_verdict(c, DROVER_VERDICT_RELEASE);
+    assert_false(drover_running_may_go_on(c, &error));
+    assert_int_equal(drover_error_class(error), DROVER_ERROR_RETRYABLE);
+    drover_running_end(table, a);
+    drover_running_end(table, b);
+    drover_running_end(table, c);
+    drover_running_table_free(table);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slots),
+        cmocka_unit_test(test_confirmation), cmocka_unit_test(test_slots),
         cmocka_unit_test(test_attempts),
         cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_verdict_before_engine),
