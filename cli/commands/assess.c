@@ -85,7 +85,7 @@ static void print_summary(const GPtrArray *vms, unsigned waves)
         throughput |= a->estimate.throughput_assumed;
         rate |= a->estimate.change_rate_assumed;
     }
-    g_print("\n%u of %u VMs can go, in %u waves.\n", go, vms->len, waves);
+    g_print("\n%u of %u VMs can go, in %u wave%s.\n", go, vms->len, waves, waves == 1 ? "" : "s");
     if (throughput)
         g_print("Throughput is assumed, %u to %u MiB/s: give --throughput once it was measured.\n",
                 (unsigned)(DROVER_ASSUMED_SLOW >> 20), (unsigned)(DROVER_ASSUMED_FAST >> 20));

@@ -25,7 +25,7 @@ static void print_table(const GPtrArray *vms)
         drover_columns_add(columns, drover_size_text(vm->memory_bytes));
         drover_columns_add(columns, g_strdup_printf("%u", vm->disks->len));
         drover_columns_add(columns, drover_size_text(capacity));
-        drover_columns_add(columns, drover_size_text(vm->committed_bytes));
+        drover_columns_add(columns, vm->committed_bytes ? drover_size_text(vm->committed_bytes) : g_strdup("-"));
         drover_columns_add(columns, g_strdup_printf("%s%s", vm->firmware, vm->secure_boot ? "+secure" : ""));
         drover_columns_add(columns, g_strdup(vm->change_tracking ? "on" : vm->has_change_tracking ? "off" : "impossible"));
         drover_columns_add(columns, g_strdup_printf("%u", vm->snapshots->len));
