@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -208,6 +209,17 @@ def test_password_is_on_no_command_line(one):
         one.clear()
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "web01" in out and one.password not in out + err
+
+
+def test_all_codes_and_rights_are_documented():
+    """docs/vmware.md has a row for each finding that the rules know, and for each privilege that is asked for."""
+    rules = "".join(p.read_text() for p in sorted((ROOT / "core").glob("preflight*.c")))
+    text = (ROOT / "docs/vmware.md").read_text()
+    codes = set(re.findall(r'"(DRV-[A-Z0-9-]+)"', rules))
+    documented = set(re.findall(r"^\| `(DRV-[A-Z0-9-]+)` \|", text, re.MULTILINE))
+    assert len(codes) > 30 and codes == documented
+    rights = dict(re.findall(r'\{"([A-Z][A-Za-z.]+\.[A-Za-z]+)", "([^"]+)"', rules))
+    assert len(rights) > 8 and all(f"| `{name}` | {label} |" in text for name, label in rights.items())
 
 
 def test_help():
