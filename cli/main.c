@@ -20,8 +20,8 @@ static void help(void)
     for (guint i = 0; i < G_N_ELEMENTS(commands); i++)
         g_print("  %-10s %-22s %s\n", commands[i]->name, commands[i]->synopsis, commands[i]->summary);
     g_print("\n  drover COMMAND --help tells more.\n\n"
-            "Exit codes: 0 done, 1 the job failed, 2 usage, 3 Kafka or Redis cannot be reached, 4 no such job,\n"
-            "5 refused, 130 interrupted.\n");
+            "Exit codes: 0 done, 1 the job failed, 2 usage, 3 Kafka, Redis or vCenter cannot be reached,\n"
+            "4 no such job, 5 refused, 130 interrupted.\n");
 }
 
 int main(int argc, char **argv)

@@ -226,3 +226,17 @@ def test_help():
     for command in ("discover", "cbt-status", "preflight", "assess"):
         done = subprocess.run([DROVER, command, "--help"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and f"Usage: drover {command}" in done.stdout and "--vcenters=FILE" in done.stdout
+
+
+def test_completion():
+    """bash completes commands and options, as the program's own help has them."""
+    def completed(*words):
+        script = f". {ROOT}/cli/drover.bash-completion; COMP_CWORD=$(($# - 1)); COMP_WORDS=(\"$@\"); _drover; echo \"${{COMPREPLY[@]}}\""
+        done = subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, timeout=60, check=True,
+                              env={**os.environ, "PATH": f"{os.path.dirname(DROVER)}:{os.environ['PATH']}"})
+        return done.stdout.split()
+
+    assert completed("drover", "di") == ["discover"] and completed("drover", "cbt") == ["cbt-status"]
+    assert {"pki", "migrate"} <= set(completed("drover", "")) and "drover" not in completed("drover", "")
+    assert completed("drover", "discover", "--job") == ["--job-template"]
+    assert set(completed("drover", "assess", "--wa")) == {"--wave-vms"}
