@@ -59,6 +59,8 @@ def test_rounds(leader, vcsim):
     assert vcsim.snapshots("web") == []
     no_children(worker)
     assert not list((leader.dir / "run").rglob("*.sock"))
+    assert worker.stop() == 0, worker.log.read_text(errors="replace")[-4000:]
+    assert vcsim.sessions() == [], "it logs out"
 
 
 def test_changes_unknown(leader, vcsim):
