@@ -82,6 +82,35 @@ static DroverVsphereVm *described(const char *text, const char *moref)
     return drover_vsphere_describe(all, drover_vsphere_object(all, moref));
 }
 
+/* What forbids snapshots stands at the controller, and in how a raw device is mapped. */
+static void sharing_is_told_apart(void **state)
+{
+    (void)state;
+    g_autoptr(DroverVsphereVm) vm = described(
+        VCENTER("<RetrievePropertiesExResponse xmlns=\"urn:vim25\"><returnval>" OBJECT(
+            "VirtualMachine", "vm-8",
+            PROPERTY("config.hardware", "VirtualHardware",
+                     "<device xsi:type=\"VirtualLsiLogicSASController\"><key>1001</key><sharedBus>physicalSharing</sharedBus>"
+                     "</device>"
+                     "<device xsi:type=\"VirtualDisk\"><key>1</key><backing xsi:type=\"VirtualDiskFlatVer2BackingInfo\"/>"
+                     "<controllerKey>1001</controllerKey></device>"
+                     "<device xsi:type=\"VirtualDisk\"><key>2</key><backing "
+                     "xsi:type=\"VirtualDiskRawDiskMappingVer1BackingInfo\"><compatibilityMode>virtualMode</compatibilityMode>"
+                     "</backing><controllerKey>9</controllerKey></device>"
+                     "<device xsi:type=\"VirtualDisk\"><key>3</key><backing "
+                     "xsi:type=\"VirtualDiskRawDiskMappingVer1BackingInfo\"><compatibilityMode>physicalMode</compatibilityMode>"
+                     "</backing></device>")) "</returnval></RetrievePropertiesExResponse>"),
+        "vm-8");
+    const DroverVsphereDisk *shared = vm->disks->pdata[0], *virtual = vm->disks->pdata[1], *physical = vm->disks->pdata[2];
+    assert_string_equal(shared->bus_sharing, "physicalSharing");
+    assert_string_equal(shared->controller, "VirtualLsiLogicSASController");
+    assert_false(shared->rdm || shared->rdm_physical);
+    assert_string_equal(virtual->bus_sharing, "");
+    assert_string_equal(virtual->controller, "");
+    assert_true(virtual->rdm && !virtual->rdm_physical);
+    assert_true(physical->rdm && physical->rdm_physical);
+}
+
 static void a_vm_is_described(void **state)
 {
     (void)state;
@@ -208,6 +237,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_vm_is_described),
+        cmocka_unit_test(sharing_is_told_apart),
         cmocka_unit_test(little_is_told_of_vms_without_rights),
         cmocka_unit_test(a_folder_above_itself_ends_somewhere),
         cmocka_unit_test(pages_add_up),
