@@ -63,6 +63,30 @@ def test_rounds(leader, vcsim):
     assert vcsim.sessions() == [], "it logs out"
 
 
+def test_two_disks(leader, make_vcsim):
+    """Both disks from one snapshot, over one session; their files move between looking and copying (Storage vMotion)."""
+    vcsim = make_vcsim([vm("web", disks=[disk(CELL), disk(CELL + MIB)])])
+    vcsim.write_vcenters(sessions=1)
+    worker = a_worker(leader, vcsim)
+    keys = [d["key"] for d in vcsim.vm("web")["disks"]]
+    for key in keys:
+        vcsim.writes("web", key, [(MIB, MIB), (CELL - 512, 512)], seed=key)
+    snapshot = take(leader, worker, vcsim)
+    assert sorted(d.disk_key for d in snapshot.disks) == sorted(keys)
+    inspects = [leader.hand_out(inspect_task(leader, vcsim, snapshot.snapshot_moref, key=key), worker) for key in keys]
+    seen = [leader.event(task, "inspected", 60).inspected for task in inspects]
+    for found, key in zip(seen, keys):
+        path = next(d.backing_path for d in snapshot.disks if d.disk_key == key)
+        vcsim.move("web", path.replace("web", "moved"), key=key)
+    targets = [leader.target(found.capacity_bytes) for found in seen]
+    copies = [leader.hand_out(leader.copy_task(task, found, port), worker)
+              for task, found, (_, port) in zip(inspects, seen, targets)]
+    for copy, (target, _), key in zip(copies, targets, keys):
+        leader.event(copy, "finished", 60)
+        assert filecmp.cmp(target, vcsim.frozen("web", snapshot.snapshot_moref, key), shallow=False)
+    assert len(vcsim.sessions()) == 1
+
+
 def test_changes_unknown(leader, vcsim):
     """A reset of change tracking, an id from elsewhere: the inspection says so instead of failing."""
     worker = a_worker(leader, vcsim)
