@@ -17,6 +17,9 @@ void drover_find(DroverPreflight *p, DroverSeverity severity, const char *code, 
 /* "disk 2000 (Hard disk 1)" */
 char *drover_disk_words(const DroverVsphereDisk *disk);
 
+/* False: the user may not even read what the VM is like, and what is not known must not be judged. */
+bool drover_preflight_sees(const DroverPreflight *p);
+
 /* The rules, by what they look at. */
 void drover_preflight_vm(DroverPreflight *p);
 void drover_preflight_tracking(DroverPreflight *p);

@@ -97,6 +97,8 @@ GPtrArray *drover_preflight_source(const DroverVsphereVm *vm, const int32_t *dis
     g_autoptr(GPtrArray) findings = g_ptr_array_new();
     DroverPreflight p = {vm, disks, more ? more : &nothing, findings};
     drover_preflight_vm(&p);
+    if (!drover_preflight_sees(&p))
+        return by_severity(findings);
     choose_disks(&p, disk_keys, n);
     drover_preflight_tracking(&p);
     drover_preflight_disks(&p);

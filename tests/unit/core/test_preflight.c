@@ -143,6 +143,17 @@ static void test_rights(void **state)
     assert_int_equal(n, drover_privileges_n);
 }
 
+/* A VM that may not be read looks as if it had nothing. */
+static void test_no_right_to_read(void **state)
+{
+    World *w = *state;
+    const char *missing[] = {"System.Read", NULL};
+    w->vm.version = w->vm.connection_state = w->vm.firmware = (char *)"";
+    g_ptr_array_set_size(w->vm.disks, 0);
+    w->more.missing_privileges = missing;
+    assert_found(w, "error DRV-SOURCE-RIGHTS 0");
+}
+
 static void test_encryption(void **state)
 {
     World *w = *state;
@@ -370,7 +381,7 @@ static void test_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_nothing),     TEST(test_states),     TEST(test_rights), TEST(test_encryption), TEST(test_firmware),
+        TEST(test_nothing),     TEST(test_states),     TEST(test_rights), TEST(test_no_right_to_read), TEST(test_encryption), TEST(test_firmware),
         TEST(test_secure_boot), TEST(test_tracking),   TEST(test_consolidation), TEST(test_which_disks),
         TEST(test_disk_kinds),  TEST(test_space),      TEST(test_room),   TEST(test_datastore),  TEST(test_host),
         TEST(test_windows),     TEST(test_guests),     TEST(test_tools),  TEST(test_order),
