@@ -357,3 +357,14 @@ def test_a_replaced_instance_leaves_the_nbd_server_of_its_successor_alone(bench)
     Trial.nbdkit(third)
     assert (bench.run_dir / f"{AGENT}.nbdkit.pid").read_text().strip() == str(Trial.nbdkit(third))
     bench.do("open_export", volume_id=volume, generation=3)
+
+
+def test_a_call_that_comes_too_late_is_signed_anew(bench):
+    """Also one that comes within the last second, of which the signature has only the beginning."""
+    sent = []
+    for seconds in (2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2):
+        ident = str(uuid.uuid4())
+        bench.cloud.fault("createVolume", "delay", seconds=seconds, match={"customid": ident})
+        sent.append(bench.operation("create_volume", job=f"job-{seconds}", name="late", size_bytes=GIB, custom_id=ident))
+    for ident in sent:
+        bench.done(ident, 60)

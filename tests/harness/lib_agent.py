@@ -254,8 +254,14 @@ class AgentLeader:
         return Path(self.cloud.dir) / "volumes" / f"{volume}.raw"
 
     def _log(self):
+        rows = []
         with open(Path(self.cloud.dir) / "requests.log", encoding="utf-8") as file:
-            return [json.loads(line) for line in file if line.endswith("\n")]
+            for line in file:
+                try:
+                    rows.append(json.loads(line))
+                except ValueError:
+                    continue  # cut off, as the last line of a double that was killed
+        return rows
 
     def answers(self):
         """Number of a request -> the log's row about its answer."""

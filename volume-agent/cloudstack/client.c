@@ -230,8 +230,9 @@ json_t *drover_cloudstack_call(DroverCloudStack *cloud, const char *command, int
     failure = failure ? failure : &unused;
     *failure = (DroverCloudFailure){0};
     int64_t expires_ms = expires_at_ms ? expires_at_ms : drover_now_ms() + DEFAULT_EXPIRY_MS;
+    expires_ms -= expires_ms % 1000; /* it is written without fractions, so it dies at the full second */
     g_autofree char *iso = drover_iso8601(expires_ms);
-    g_autofree char *expires = g_strdup_printf("%.19s+0000", iso); /* no fractions */
+    g_autofree char *expires = g_strdup_printf("%.19s+0000", iso);
     g_autoptr(GHashTable) all = g_hash_table_new(g_str_hash, g_str_equal);
     g_hash_table_insert(all, (gpointer) "command", (gpointer)command);
     g_hash_table_insert(all, (gpointer) "response", (gpointer) "json");
