@@ -124,6 +124,24 @@ static void test_quiesce(void **state)
     assert_false(drover_vm_can_quiesce(vm, &order));
 }
 
+static bool falls_back(const char *message)
+{
+    g_autoptr(GError) failure = NULL;
+    drover_fail(&failure, DROVER_ERROR_RETRYABLE, "%s", message);
+    return drover_vm_is_quiesce_failure(failure);
+}
+
+/* Only a failure that quiescing explains gives up consistency; others are tried again with it. */
+static void test_quiesce_failure(void **state)
+{
+    (void)state;
+    assert_true(falls_back("DRV-VCENTER-QUIESCE: vCenter refused CreateSnapshot_Task of vm-1: x"));
+    assert_true(falls_back("DRV-VCENTER-FAULT: vCenter refused: An error occurred while quiescing the virtual machine"));
+    assert_false(falls_back("DRV-VCENTER-FAULT: vCenter refused CreateSnapshot_Task of vm-1: no reason"));
+    assert_false(falls_back("DRV-VCENTER-UNREACHABLE: quiescing"));
+    assert_false(falls_back("DRV-VCENTER-SPACE: datastore full"));
+}
+
 static void test_remove(void **state)
 {
     (void)state;
@@ -210,7 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_snapshot_from_nothing), cmocka_unit_test(test_snapshot_later),
         cmocka_unit_test(test_tracking_impossible),   cmocka_unit_test(test_quiesce),
-        cmocka_unit_test(test_remove),                cmocka_unit_test(test_power_off),
+        cmocka_unit_test(test_quiesce_failure),       cmocka_unit_test(test_remove),                cmocka_unit_test(test_power_off),
         cmocka_unit_test(test_power_on),              cmocka_unit_test(test_annotation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
