@@ -12,6 +12,7 @@ void drover_inventory_clear(DroverInventory *inventory)
 {
     g_clear_pointer(&inventory->vsphere, drover_vsphere_close);
     g_clear_pointer(&inventory->vcenter, drover_vcenter_free);
+    g_clear_pointer(&inventory->reached, g_hash_table_unref);
     g_clear_pointer(&inventory->vcenter_name, g_free);
     g_clear_pointer(&inventory->vcenters_file, g_free);
 }
@@ -78,13 +79,20 @@ DroverVsphereVm *drover_inventory_vm(DroverInventory *inventory, const char *tex
     return NULL;
 }
 
-static DroverReach reach(const char *host)
+static DroverReach reach(DroverInventory *inventory, const char *host)
 {
+    if (!inventory->reached)
+        inventory->reached = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    gpointer known = NULL;
+    if (g_hash_table_lookup_extended(inventory->reached, host, NULL, &known))
+        return (DroverReach)GPOINTER_TO_INT(known);
     g_autoptr(GSocketClient) client = g_socket_client_new();
     g_socket_client_set_enable_proxy(client, FALSE);
     g_socket_client_set_timeout(client, REACH_TIMEOUT_S);
     g_autoptr(GSocketConnection) connection = g_socket_client_connect_to_host(client, host, NFC_PORT, NULL, NULL);
-    return connection ? DROVER_REACH_OPEN : DROVER_REACH_CLOSED;
+    DroverReach reached = connection ? DROVER_REACH_OPEN : DROVER_REACH_CLOSED;
+    g_hash_table_insert(inventory->reached, g_strdup(host), GINT_TO_POINTER((int)reached));
+    return reached;
 }
 
 GPtrArray *drover_inventory_preflight(DroverInventory *inventory, const DroverVsphereVm *vm, bool port_902, GError **error)
@@ -95,6 +103,6 @@ GPtrArray *drover_inventory_preflight(DroverInventory *inventory, const DroverVs
         return NULL;
     DroverPreflightFacts more = {.missing_privileges = (const char *const *)missing};
     if (port_902 && *vm->host_address)
-        more.port_902 = reach(vm->host_address);
+        more.port_902 = reach(inventory, vm->host_address);
     return drover_preflight_source(vm, NULL, 0, &more);
 }

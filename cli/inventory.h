@@ -12,6 +12,7 @@ typedef struct {
     char *vcenters_file; /* --vcenters; NULL: [vsphere] vcenters */
     DroverVcenter *vcenter;
     DroverVsphere *vsphere;
+    GHashTable *reached; /* host -> DroverReach; each is tried once */
 } DroverInventory;
 
 void drover_inventory_clear(DroverInventory *inventory);

@@ -169,6 +169,13 @@ def test_rights(one):
     assert "VirtualMachine.State.CreateSnapshot, VirtualMachine.Provisioning.DiskRandomRead." in text
 
 
+def test_port_902(one):
+    """The stand-in's ESXi hosts have no address: nothing is reached, and only whoever asks for it is told."""
+    assert "DRV-SOURCE-PORT-902" not in drover(one, "preflight", "web01").stdout
+    assert "DRV-SOURCE-PORT-902" in drover(one, "preflight", "web01", "--port-902", code=5).stdout
+    assert "no-go" in drover(one, "assess", "--all", "--port-902").stdout
+
+
 def test_mistakes_are_told(one, tmp_path):
     def told(code, *args, **env):
         return drover(one, *args, code=code, **env).stderr
