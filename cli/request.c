@@ -22,7 +22,8 @@ void drover_request_init(DroverRequest *request)
 void drover_request_clear(DroverRequest *r)
 {
     char **const texts[] = {&r->job_id, &r->name,    &r->site,    &r->digest,  &r->agent,     &r->zone,     &r->service_offering,
-                            &r->template_id, &r->os_type, &r->account, &r->domain, &r->project, &r->boot_type, &r->boot_mode, &r->source_policy.power};
+                            &r->template_id, &r->os_type, &r->account, &r->domain, &r->project, &r->boot_type, &r->boot_mode,
+                            &r->source_policy.power};
     for (guint i = 0; i < G_N_ELEMENTS(texts); i++)
         g_clear_pointer(texts[i], g_free);
     g_clear_pointer(&r->labels, g_strfreev);
