@@ -52,15 +52,16 @@ static void put_all_of(DroverHistory *history, const char *vm_id, const char *wh
             put(history, ((DroverKnownVolume *)value)->id, where);
 }
 
-static void note_creation(DroverHistory *history, const char *id, bool done)
+/* A creation that found the volume there says nothing of where it is. */
+static void note_creation(DroverHistory *history, const DroverOperation *o, bool done)
 {
-    DroverKnownVolume *volume = volume_of(history, id);
+    DroverKnownVolume *volume = volume_of(history, drover_operation_volume_id(o));
     if (!volume)
         return;
     volume->made = volume->made || done;
     volume->tried = volume->tried || !done;
-    if (done && !volume->where)
-        volume->where = g_strdup("");
+    if (done && !o->result.already_done)
+        put(history, volume->id, "");
 }
 
 static void note_old_root(DroverHistory *history, const DroverOperation *o)
@@ -79,7 +80,7 @@ static void note(DroverHistory *history, const DroverOperation *o, const char *a
     const char *volume_id = drover_operation_volume_id(o), *vm_id = drover_operation_vm_id(o);
     switch (o->asked->operation_case) {
     case CASE(CREATE_VOLUME):
-        note_creation(history, volume_id, done);
+        note_creation(history, o, done);
         break;
     case CASE(ATTACH_VOLUME):
         put(history, volume_id, done ? appliance : NULL);

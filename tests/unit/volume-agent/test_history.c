@@ -168,7 +168,12 @@ static void test_the_last_operation_tells_where_a_volume_is(void **state)
     delete_volume("deleted", true);
     create("failed", false);
     swap("vm", "root", true);
+    create("twice", true);
+    attach("twice", true);
+    swap("vm", "twice", false);
+    create("twice", true)->result.already_done = true;
     g_autoptr(DroverHistory) history = drover_history_new(ended, APPLIANCE);
+    assert_string_equal(where(history, "twice"), "?");
     assert_string_equal(where(history, "made"), "");
     assert_string_equal(where(history, "here"), APPLIANCE);
     assert_string_equal(where(history, "off"), "");
