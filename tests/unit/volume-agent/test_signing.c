@@ -67,6 +67,21 @@ static void a_name_adds_no_parameter(void **state)
                       "&signature=l2HBj4aG1Ch3RR50Fior53lB8XE%3D");
 }
 
+/* Against signing_vectors.inc, made with the Python client "cs": see make_signing_vectors.py. */
+static void as_another_client_signs(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *names_and_values[16];
+        const char *body;
+    } vectors[] = {
+#include "signing_vectors.inc"
+    };
+    assert_in_range(G_N_ELEMENTS(vectors), 20, 100);
+    for (size_t i = 0; i < G_N_ELEMENTS(vectors); i++)
+        signs(vectors[i].names_and_values, vectors[i].body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -75,6 +90,7 @@ int main(void)
         cmocka_unit_test(an_expiring_request_with_unusual_characters),
         cmocka_unit_test(names_sort_by_their_bytes),
         cmocka_unit_test(a_name_adds_no_parameter),
+        cmocka_unit_test(as_another_client_signs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
