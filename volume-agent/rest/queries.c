@@ -298,37 +298,6 @@ static bool get_export(DroverRestApi *api, const char *volume_id, DroverRestRepl
     return true;
 }
 
-/* The capability to write to a disk: for administrators, and logged. */
-static bool export_token(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply,
-                         DroverRestProblem *problem)
-{
-    g_autoptr(DroverExportRecord) record = find_export(api, call->parameter, problem);
-    if (!record)
-        return false;
-    if (!record->writable)
-        return drover_rest_problem(problem, 409, "DRV-FENCED", "The export of volume %s is closed",
-                                   call->parameter);
-    const DroverAuditField fields[] = {{"requested_by", call->caller},
-                                       {"request_id", call->request_id},
-                                       {"volume_id", call->parameter},
-                                       {"remote", call->remote},
-                                       {NULL, NULL}};
-    drover_agent_audit(api->producer, api->context->agent, record->job_id, "warning", "rest.token-read",
-                       "The token of an export was handed out", fields);
-    drover_warning("rest.token_read", "The token of an export was handed out",
-                   F_S("volume_id", record->volume_id), F_U("generation", record->generation),
-                   F_S("caller", call->caller), F_S("request_id", call->request_id));
-    g_autofree char *name = g_strdup_printf("%s@%" G_GUINT64_FORMAT ".%s", record->export_name,
-                                            record->generation, record->token);
-    json_t *json =
-        json_pack("{s:s, s:I, s:s, s:i}", "export_name", name, "generation", (json_int_t)record->generation,
-                  "nbd_host", api->context->nbd_public_host, "nbd_port", (int)api->context->nbd_public_port);
-    memset(name, 0, strlen(name));
-    reply->secret = true;
-    drover_rest_reply_json(reply, 200, json);
-    return true;
-}
-
 static void complain(json_t *problems, const char *code, const char *message)
 {
     json_array_append_new(problems, json_pack("{s:s, s:s}", "code", code, "message", message));
@@ -441,8 +410,6 @@ bool drover_rest_answer_query(DroverRestApi *api, const DroverRestCall *call, Dr
         return get_export(api, call->parameter, reply, problem);
     case DROVER_ROUTE_VALIDATE_EXPORT:
         return validate_export(api, call->parameter, reply, problem);
-    case DROVER_ROUTE_EXPORT_TOKEN:
-        return export_token(api, call, reply, problem);
     default:
         g_assert_not_reached();
     }

@@ -11,8 +11,6 @@
 
 void drover_rest_reply_clear(DroverRestReply *reply)
 {
-    if (reply->body && reply->secret)
-        memset(reply->body, 0, reply->len);
     g_free(reply->body);
     g_free(reply->allow);
     g_free(reply->location);

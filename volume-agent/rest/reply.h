@@ -18,7 +18,6 @@ typedef struct {
     unsigned retry_after_s; /* 0: none */
     char *allow;            /* for 405 */
     char *location;         /* of the operation, for 202 */
-    bool secret;            /* must not be kept by caches */
 } DroverRestReply;
 void drover_rest_reply_clear(DroverRestReply *reply);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(DroverRestReply, drover_rest_reply_clear)

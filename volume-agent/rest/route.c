@@ -36,7 +36,6 @@ const DroverRestRoute drover_rest_routes[DROVER_N_ROUTES] = {
     {DROVER_ROUTE_GET_EXPORT, "GET", "/exports/{volume_id}", DROVER_REST_READ, false, ""},
     {DROVER_ROUTE_DELETE_EXPORT, "DELETE", "/exports/{volume_id}", DROVER_REST_OPERATE, true, ""},
     {DROVER_ROUTE_VALIDATE_EXPORT, "POST", "/exports/{volume_id}/validate", DROVER_REST_READ, false, ""},
-    {DROVER_ROUTE_EXPORT_TOKEN, "GET", "/exports/{volume_id}/token", DROVER_REST_ADMIN, false, ""},
     {DROVER_ROUTE_FORCE_SYNC, "POST", "/admin/force-sync", DROVER_REST_ADMIN, true, ""},
 };
 
