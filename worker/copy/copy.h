@@ -89,6 +89,7 @@ typedef struct {
     uint64_t
         pending_bytes; /* the same with zeroes and holes: counts + pending_bytes grow towards total_bytes */
     uint64_t rate_bytes_per_second; /* data written, over the last few seconds */
+    uint64_t read_window_bytes;     /* of reads, that may be in flight now */
     DroverStallCause stall_cause;
     uint32_t reconnects;
 } DroverCopyProgress;
@@ -179,6 +180,8 @@ typedef struct {
     uint64_t duration_us;
     uint64_t read_latency_us[3]; /* 50th, 95th, 99th percentile, within 10 % */
     uint64_t write_latency_us[3];
+    uint64_t read_window_bytes[2]; /* bytes that could be in flight: at most, and in the end */
+    uint64_t write_window_bytes[2];
     uint64_t throttled_us; /* spent waiting for the rate limit */
 } DroverCopyResult;
 

@@ -173,6 +173,7 @@ static void tell_progress(DroverCopy *copy, int64_t now_us)
         .total_bytes = copy->total_bytes,
         .rate_bytes_per_second =
             (uint64_t)((double)(copy->written_bytes - before) * 1e6 / (double)MAX(now_us - since, 1)),
+        .read_window_bytes = copy->read_window.bytes,
         .stall_cause = stall_cause(copy, now_us),
         .reconnects = drover_side_reconnects(copy->source) + drover_side_reconnects(copy->target),
     };
@@ -282,6 +283,10 @@ static void fill_result(DroverCopy *copy, int64_t now_us)
     result->reconnects = drover_side_reconnects(copy->source) + drover_side_reconnects(copy->target);
     drover_side_tls(copy->source, &result->tls_source);
     drover_side_tls(copy->target, &result->tls_target);
+    result->read_window_bytes[0] = copy->read_window.largest;
+    result->read_window_bytes[1] = copy->read_window.bytes;
+    result->write_window_bytes[0] = copy->write_window.largest;
+    result->write_window_bytes[1] = copy->write_window.bytes;
     if (copy->throttled_since_us != 0)
         result->throttled_us += (uint64_t)(now_us - copy->throttled_since_us);
     for (unsigned i = 0; i < 3; i++) {

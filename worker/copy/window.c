@@ -11,7 +11,7 @@ void drover_window_init(DroverWindow *window, uint64_t floor_bytes, uint64_t lim
                              .limit_bytes = limit_bytes,
                              .sample_began_us = now_us,
                              .sample_min_us = UINT64_MAX};
-    window->bytes = window->floor_bytes;
+    window->bytes = window->largest = window->floor_bytes;
     for (unsigned i = 0; i < DROVER_WINDOW_SAMPLES; i++)
         window->min_us[i] = UINT64_MAX;
 }
@@ -35,6 +35,7 @@ static void settle(DroverWindow *window)
         window->bytes = window->limit_bytes;
     else
         window->bytes = (uint64_t)product;
+    window->largest = window->bytes > window->largest ? window->bytes : window->largest;
 }
 
 void drover_window_answered(DroverWindow *window, uint64_t bytes, uint64_t latency_us, int64_t now_us)

@@ -14,7 +14,8 @@ enum { DROVER_WINDOW_SAMPLES = 8 };
 
 typedef struct {
     uint64_t floor_bytes, limit_bytes;
-    uint64_t bytes; /* the window */
+    uint64_t bytes;   /* the window */
+    uint64_t largest; /* that it ever was */
     /* the sample being taken */
     int64_t sample_began_us;
     uint64_t sample_bytes;

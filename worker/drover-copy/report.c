@@ -35,9 +35,9 @@ void drover_report_progress(DroverShow show, const DroverCopyProgress *progress,
         fprintf(stderr,
                 "{\"done_bytes\":%" G_GUINT64_FORMAT ",\"total_bytes\":%" G_GUINT64_FORMAT
                 ",\"data_bytes\":%" G_GUINT64_FORMAT ",\"in_flight_bytes\":%" G_GUINT64_FORMAT
-                ",\"rate_bytes_per_second\":%" G_GUINT64_FORMAT ",\"stall\":\"%s\"}\n",
+                ",\"rate_bytes_per_second\":%" G_GUINT64_FORMAT ",\"read_window_bytes\":%" G_GUINT64_FORMAT ",\"stall\":\"%s\"}\n",
                 done, total, counts->data_bytes, progress->in_flight_bytes, progress->rate_bytes_per_second,
-                stall_name(progress->stall_cause));
+                progress->read_window_bytes, stall_name(progress->stall_cause));
 }
 
 void drover_report_progress_end(DroverShow show)
@@ -50,6 +50,11 @@ static json_t *latencies(const uint64_t us[3])
 {
     return json_pack("{s:I,s:I,s:I}", "p50", (json_int_t)us[0], "p95", (json_int_t)us[1], "p99",
                      (json_int_t)us[2]);
+}
+
+static json_t *window(const uint64_t bytes[2])
+{
+    return json_pack("{s:I,s:I}", "largest", (json_int_t)bytes[0], "last", (json_int_t)bytes[1]);
 }
 
 static json_t *tls(const DroverTlsStats *stats)
@@ -103,6 +108,8 @@ static json_t *build(const DroverReport *report)
     json_object_set_new(root, "extents_available", json_boolean(r->extents_available));
     json_object_set_new(root, "read_latency_us", latencies(r->read_latency_us));
     json_object_set_new(root, "write_latency_us", latencies(r->write_latency_us));
+    json_object_set_new(root, "read_window_bytes", window(r->read_window_bytes));
+    json_object_set_new(root, "write_window_bytes", window(r->write_window_bytes));
     json_object_set_new(root, "duration_us", json_integer((json_int_t)r->duration_us));
     json_object_set_new(root, "throttled_us", json_integer((json_int_t)r->throttled_us));
     json_object_set_new(root, "digest_algorithm", json_string(drover_digest_name(report->digest)));
