@@ -10,12 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/vsphere/vcenter.h"
 #include "worker/options.h"
 
 /* Configures a worker with OPTIONS (NULL-terminated) and hands both to CHECK; NULL with the error otherwise. */
 static GError *configure(const char *const *options, void (*check)(const DroverWorker *))
 {
-    const DroverOption *const tables[] = {drover_worker_options, drover_fleet_options, NULL};
+    const DroverOption *const tables[] = {drover_worker_options, drover_fleet_options, drover_vsphere_options, NULL};
     g_autoptr(GPtrArray) words = g_ptr_array_new();
     g_ptr_array_add(words, (gpointer) "drover-worker");
     g_ptr_array_add(words, (gpointer) "--fleet-sites=site-1");
