@@ -225,6 +225,17 @@ class Vcsim:
         """Takes PRIVILEGES away, and gives all others back."""
         self.ctl("POST", "/ctl/deny", {"deny": list(privileges), "vm": vm})
 
+    # ---- the past
+
+    def history(self):
+        """{"snapshots": all that ever were: moref, name, vm, removed, frozen and change_ids by disk key; "answers": what
+        QueryChangedDiskAreas said: vm, key, snapshot, since, start, areas}. Frozen files stay only when started with keep="true"."""
+        past = self.ctl("GET", "/ctl/history")
+        for snapshot in past["snapshots"]:
+            for field in ("frozen", "change_ids"):
+                snapshot[field] = {int(k): v for k, v in snapshot[field].items()}
+        return past
+
     # ---- trouble
 
     def rule(self, method="*", **what):

@@ -167,6 +167,27 @@ def test_grown_disks_and_lost_writes(make_vcsim):
     assert soap.areas(moref, second, 2000, since, 2 << 20)[0] == [((2 << 20) - 512, 512)]
 
 
+def test_the_past_is_remembered(make_vcsim):
+    vcsim = make_vcsim([vm("web", disks=[disk("1M")], tracking=True)], grain=512, keep="true")
+    soap = Soap(vcsim)
+    soap.login()
+    moref = vcsim.vm("web")["moref"]
+    first = soap.snapshot(moref, "one")
+    since = vcsim.snapshots("web")[0]["change_ids"][2000]
+    soap.remove(first)
+    vcsim.write("web", 2000, 4096, 512)
+    second = soap.snapshot(moref, "two")
+    soap.areas(moref, second, 2000, since, 1 << 20)
+    past = vcsim.history()
+    assert [(s["moref"], s["name"], s["vm"], s["removed"]) for s in past["snapshots"]] == [
+        (first, "one", "web", True), (second, "two", "web", False)]
+    assert past["snapshots"][0]["change_ids"] == {2000: since}
+    assert not any(Path(past["snapshots"][0]["frozen"][2000]).read_bytes())
+    assert any(Path(past["snapshots"][1]["frozen"][2000]).read_bytes()[4096:4608])
+    assert past["answers"] == [{"vm": "web", "key": 2000, "snapshot": second, "since": since, "start": 0,
+                                "areas": [{"offset": 4096, "length": 512}]}]
+
+
 def test_disks_come_and_go(lab):
     vcsim, soap = lab
     moref = vcsim.vm("web")["moref"]

@@ -87,6 +87,56 @@ def test_two_disks(leader, make_vcsim):
     assert len(vcsim.sessions()) == 1
 
 
+@pytest.mark.parametrize("grain", [512, 65536])
+def test_more_areas_than_one_answer_holds(leader, make_vcsim, grain):
+    """2,500 sectors in 64 KiB blocks of their own, two apart: as many areas, in two answers; exactly these bytes are copied."""
+    count, capacity = 2500, 5000 * 65536
+    vcsim = make_vcsim([vm("web", disks=[disk(capacity)])], grain=grain)
+    worker = a_worker(leader, vcsim)
+    vcsim.writes("web", 2000, [(MIB, 2 * MIB)], seed=5)
+    first = take(leader, worker, vcsim)
+    inspect = leader.hand_out(inspect_task(leader, vcsim, first.snapshot_moref), worker)
+    seen = leader.event(inspect, "inspected", 60).inspected
+    target, port = leader.target(capacity)
+    leader.event(leader.hand_out(leader.copy_task(inspect, seen, port, target_is_zero=True), worker), "finished", 60)
+    done(leader, worker, vm_task(leader, vcsim, "REMOVE_SNAPSHOT", snapshot_moref=first.snapshot_moref))
+    writes = [(2 * 65536 * i + 512 * (i % 128), 512) for i in range(count)]
+    vcsim.writes("web", 2000, writes, seed=6)
+    second = take(leader, worker, vcsim, round=1)
+    inspect = leader.hand_out(inspect_task(leader, vcsim, second.snapshot_moref, 1, first.disks[0].change_id), worker)
+    seen = leader.event(inspect, "inspected", 60).inspected
+    assert seen.areas_known, seen.areas_unknown_because
+    assert areas_of(seen) == [(o // grain * grain, grain) for o, _ in writes]
+    assert len([c for c in vcsim.calls("QueryChangedDiskAreas") if c["args"]["changeId"] != "*"]) == 2
+    copy = leader.copy_task(inspect, seen, port, sync_type=pb.common.SYNC_TYPE_INCREMENTAL)
+    copy.round, copy.task_id = 1, f"{leader.job}/d2000/r1/copy/0"
+    copy.copy.areas.extend(pb.common.Range(offset=o, length=n) for o, n in areas_of(seen))
+    counts = leader.event(leader.hand_out(copy, worker), "finished", 120).finished.counts
+    assert counts.data_bytes + counts.zero_found_bytes == count * grain, counts
+    assert filecmp.cmp(target, vcsim.frozen("web", second.snapshot_moref), shallow=False)
+
+
+def test_a_disk_that_grew(leader, vcsim):
+    """The next snapshot and the inspection tell its new size; what the guest wrote there is among the areas."""
+    worker = a_worker(leader, vcsim)
+    first = take(leader, worker, vcsim)
+    done(leader, worker, vm_task(leader, vcsim, "REMOVE_SNAPSHOT", snapshot_moref=first.snapshot_moref))
+    vcsim.grow("web", SIZE + CELL)
+    vcsim.writes("web", 2000, [(MIB, 512), (SIZE + MIB, 2 * MIB), (SIZE + CELL - 512, 512)], seed=7)
+    second = take(leader, worker, vcsim, round=1)
+    assert second.disks[0].capacity_bytes == SIZE + CELL
+    inspect = leader.hand_out(inspect_task(leader, vcsim, second.snapshot_moref, 1, first.disks[0].change_id), worker)
+    seen = leader.event(inspect, "inspected", 60).inspected
+    assert seen.capacity_bytes == SIZE + CELL and seen.areas_known
+    areas = areas_of(seen)
+    for offset, length in [(MIB, 512), (SIZE + MIB, 2 * MIB), (SIZE + CELL - 512, 512)]:
+        assert any(o <= offset and offset + length <= o + n for o, n in areas), (offset, areas)
+    target, port = leader.target(SIZE + CELL)
+    copy = leader.hand_out(leader.copy_task(inspect, seen, port, target_is_zero=True), worker)
+    leader.event(copy, "finished", 60)
+    assert filecmp.cmp(target, vcsim.frozen("web", second.snapshot_moref), shallow=False)
+
+
 def test_changes_unknown(leader, vcsim):
     """A reset of change tracking, an id from elsewhere: the inspection says so instead of failing."""
     worker = a_worker(leader, vcsim)

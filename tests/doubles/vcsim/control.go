@@ -66,6 +66,7 @@ func (s *sim) controlMux() http.Handler {
 		}
 		return list, nil
 	})
+	get("/ctl/history", func(*http.Request) (any, error) { return s.historyNow(), nil })
 	get("/ctl/sessions", func(*http.Request) (any, error) { return s.sessions(), nil })
 	get("/ctl/journal", func(r *http.Request) (any, error) {
 		key, _ := strconv.Atoi(r.URL.Query().Get("key"))

@@ -28,6 +28,7 @@ func main() {
 	maxAreas := flag.Int("max-areas", 2000, "areas returned per QueryChangedDiskAreas call")
 	nfcLimit := flag.Int("nfc-limit", 20, "open disks per host")
 	idle := flag.Duration("idle", 0, "sessions end after this much idle time")
+	keep := flag.Bool("keep", false, "keep the frozen disks of removed snapshots")
 	hosts := flag.String("host-addresses", "", "comma-separated names for the hosts of the cluster")
 	flag.Parse()
 
@@ -61,6 +62,7 @@ func main() {
 			&types.OptionValue{Key: "config.vmacore.soap.sessionTimeout", Value: idle.String()}}})
 	}
 	s := newSim(m.Service, *dir, *grain, *maxAreas)
+	s.keep = *keep
 	s.nfcLimit, s.user, s.password, s.thumbprint = *nfcLimit, user, password, thumbprint(pair.Certificate[0])
 	if err := s.build(wanted, *hosts); err != nil {
 		log.Fatal(err)

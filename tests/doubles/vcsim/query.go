@@ -75,8 +75,21 @@ func (m *machine) QueryChangedDiskAreas(ctx *simulator.Context, req *types.Query
 		}
 		info.ChangedArea = append(info.ChangedArea, types.DiskChangeExtent{Start: from, Length: a.end() - from})
 	}
+	said := answer{m.Name, req.DeviceKey, req.Snapshot.Value, req.ChangeId, req.StartOffset, []extent{}}
+	for _, a := range info.ChangedArea {
+		said.Areas = append(said.Areas, extent{a.Start, a.Length})
+	}
+	s.past.Answers = append(s.past.Answers, said)
 	body.Res = &types.QueryChangedDiskAreasResponse{Returnval: info}
 	return body
+}
+
+// changeIDOf gives the change id of the disk KEY; "" when there is none.
+func changeIDOf(devices []types.BaseVirtualDevice, key int32) string {
+	if d, ok := object.VirtualDeviceList(devices).FindByKey(key).(*types.VirtualDisk); ok {
+		return changeID(d)
+	}
+	return ""
 }
 
 func changeID(d *types.VirtualDisk) string {

@@ -35,6 +35,8 @@ type sim struct {
 	denied  map[string]string // privilege -> object ("*": all)
 	readers []*reader
 	next    *order // command for the readers to come
+	past    history
+	keep    bool // frozen files stay when their snapshots go
 }
 
 // vmState is what the stand-in knows of a VM.

@@ -86,6 +86,7 @@ func (s *sim) createSnapshot(ctx *simulator.Context, vm *simulator.VirtualMachin
 	s.refresh(ctx, vm)
 	snap.Config = *vm.Config
 	snap.Config.Hardware.Device = append([]types.BaseVirtualDevice(nil), vm.Config.Hardware.Device...)
+	s.remember(snap)
 
 	item := types.VirtualMachineSnapshotTree{Snapshot: snap.Self, Vm: vm.Self, Name: req.Name, Description: req.Description,
 		Id: id, CreateTime: time.Now().UTC(), State: vm.Runtime.PowerState, Quiesced: req.Quiesce,
@@ -143,7 +144,10 @@ func (v *VirtualMachineSnapshot) RemoveSnapshotTask(ctx *simulator.Context, req 
 		state.leaveDeltas = false
 		v.sim.mu.Unlock()
 		for _, ref := range removed {
-			ctx.Map.Get(ref).(*VirtualMachineSnapshot).forget()
+			if !v.sim.keep {
+				ctx.Map.Get(ref).(*VirtualMachineSnapshot).forget()
+			}
+			v.sim.forgotten(ref.Value)
 			ctx.Map.Remove(ctx, ref)
 		}
 		v.sim.setTree(ctx, vm, roots, current)
