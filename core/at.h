@@ -24,7 +24,12 @@ typedef struct {
     int64_t verify_wait_ms;    /* a batch that is not full goes out after this */
     int64_t verify_timeout_ms; /* then it is sent again */
     uint32_t verify_batches;   /* outstanding per agent */
-    uint32_t transfers_per_target; /* running at a time towards one home appliance; 0: any number */
+    /* running at a time; 0: any number */
+    uint32_t transfers_per_target; /* towards one home appliance */
+    uint32_t transfers_per_vcenter;
+    uint32_t transfers_per_host; /* ESXi */
+    uint32_t transfers_per_datastore;
+    uint32_t transfers_per_vm_disk; /* of one disk of a VM: each has an NFC session of its own */
 } DroverLimits;
 #define DROVER_LIMITS_DEFAULT                                                                                \
     ((DroverLimits){.claim_timeout_ms = 15000,                                                               \
@@ -36,6 +41,9 @@ typedef struct {
                     .verify_cells = 64,                                                                      \
                     .verify_wait_ms = 500,                                                                   \
                     .verify_timeout_ms = 300000,                                                             \
-                    .verify_batches = 4})
+                    .verify_batches = 4,                                                                     \
+                    .transfers_per_vcenter = 32,                                                             \
+                    .transfers_per_host = 8,                                                                 \
+                    .transfers_per_vm_disk = 1})
 
 #endif

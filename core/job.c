@@ -95,6 +95,10 @@ static void cancel(Step *step, const char *reason)
     }
     if (job->phase == DROVER_PHASE_CANCELLING || job->phase == DROVER_PHASE_CLEANING)
         return;
+    if (g_str_equal(job->failover_status, "completed")) {
+        refuse(step, "Cancelling", "the target VM runs already; the job ends when the source's snapshot is removed");
+        return;
+    }
     drover_outputs_audit(step->outputs, "info", "job.cancelled", NULL, "Cancelled%s%s",
                          reason != NULL && *reason != '\0' ? ": " : "", reason != NULL ? reason : "");
     job->paused = false;
@@ -157,7 +161,9 @@ static void failover(Step *step, const DroverInput *input)
     job->vm_op_failures = 0;
     job->dirty = true;
     drover_outputs_audit(step->outputs, "info", "job.failover", NULL, "Live failover asked for");
-    if (ended) {
+    if (ended && drover_source_goes_off(job)) {
+        drover_step_begin_round(step, job->phase == DROVER_PHASE_FAILED ? DROVER_SYNC_DEEP_VERIFY : 0);
+    } else if (ended) {
         drover_fault_clear(&job->error);
         job->completed_at_ms = 0;
         drover_step_enter(step, DROVER_PHASE_CUTOVER);
@@ -192,7 +198,8 @@ static void inspected(Step *step, const DroverInput *input)
 {
     DroverDisk *disk = drover_job_disk(step->job, input->disk_id);
     const DroverInspection *found = input->inspection;
-    if (disk == NULL || step->job->phase != DROVER_PHASE_PREFLIGHT || drover_job_is_inspected(disk))
+    DroverPhase when = step->job->source.present ? DROVER_PHASE_PREPARE : DROVER_PHASE_PREFLIGHT;
+    if (disk == NULL || step->job->phase != when || drover_job_is_inspected(step->job, disk))
         return;
     DroverFault fault = {0};
     if (found->capacity_bytes == 0) {
@@ -298,6 +305,12 @@ static void apply(Step *step, const DroverInput *input)
         break;
     case DROVER_INPUT_POISONED:
         poisoned(step, input);
+        break;
+    case DROVER_INPUT_SOURCE_DONE:
+        drover_step_source_done(step, input->action, input->source);
+        break;
+    case DROVER_INPUT_SOURCE_FAILED:
+        drover_step_source_failed(step, input->action, input->fault);
         break;
     }
 }

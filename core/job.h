@@ -28,6 +28,8 @@ typedef enum {
     DROVER_INPUT_OPERATION_FAILED, /* operation_id, fault */
     DROVER_INPUT_FAULT,            /* fault: the job cannot go on */
     DROVER_INPUT_POISONED,         /* disk_id, fault: a flush failed; what was not read back is void */
+    DROVER_INPUT_SOURCE_DONE,      /* action, source: a task about the source VM has ended well */
+    DROVER_INPUT_SOURCE_FAILED,    /* action, fault: … was given up */
 } DroverInputKind;
 
 /* What an inspection found. */
@@ -45,6 +47,32 @@ typedef struct {
     const GArray *areas; /* DroverRange, sorted, merged: all that changed; NULL: not known, or not asked */
     const char *areas_unknown_because;
 } DroverInspection;
+
+/* What a task about the source VM told. Strings are never NULL. */
+typedef struct {
+    const char *severity; /* info, warning, error */
+    const char *code;
+    const char *message;
+    int32_t key; /* 0: the whole VM */
+} DroverSourceFinding;
+typedef struct {
+    int32_t key;
+    uint64_t capacity_bytes;
+    const char *datastore;
+} DroverSourceDisk;
+typedef struct {
+    const DroverSourceFinding *findings;
+    size_t n_findings;
+    const DroverSourceDisk *disks; /* the job's */
+    size_t n_disks;
+    const int32_t *other_keys; /* the VM's other disks */
+    size_t n_other_keys;
+    const char *snapshot_moref;
+    bool quiesced;
+    int64_t snapshot_at_ms;
+    const char *power_state;
+    const char *host;
+} DroverSourceReport;
 
 /* What an operation yielded; NULL counts as "". */
 typedef struct {
@@ -67,6 +95,8 @@ typedef struct {
     const char *operation_id;
     const DroverInspection *inspection;
     const DroverOperationResult *result;
+    const DroverSourceReport *source;
+    int action; /* DroverSourceAction */
     const DroverFault *fault;
     DroverFailoverKind failover;
     GBytes *spec;

@@ -17,7 +17,7 @@ static char *check_disk(const DroverJob *job, const DroverDisk *disk)
         return g_strdup_printf("%s: copying without cells", disk->disk_id);
     for (guint i = 0; i < disk->tasks->len; i++) {
         const DroverTask *task = disk->tasks->pdata[i];
-        if ((ended || undoing) && !drover_task_is_ended(task))
+        if ((ended || (undoing && task->kind != DROVER_TASK_SOURCE_VM)) && !drover_task_is_ended(task))
             return g_strdup_printf("task %s lives in a job that is %s", task->task_id,
                                    drover_phase_name(job->phase));
         if (task->status == DROVER_TASK_CLAIMED && *task->owner_instance == '\0')

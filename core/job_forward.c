@@ -23,7 +23,7 @@ static void set_setup_percent(DroverJob *job)
     uint32_t done = 0, steps = 4 * job->disks->len + (job->failover_requested ? 1 : 0);
     for (guint i = 0; i < job->disks->len; i++) {
         const DroverDisk *disk = job->disks->pdata[i];
-        done += drover_job_is_inspected(disk) + (*disk->volume_id != '\0') + (*disk->device_path != '\0') +
+        done += drover_job_is_inspected(job, disk) + (*disk->volume_id != '\0') + (*disk->device_path != '\0') +
                 disk->export_open;
     }
     if (job->failover_requested && *job->vm_id != '\0')
@@ -75,9 +75,12 @@ static bool sizes_fit(Step *step)
 static void preflight(Step *step)
 {
     DroverJob *job = step->job;
-    for (guint i = 0; i < job->disks->len; i++)
-        if (!drover_job_is_inspected(job->disks->pdata[i]))
+    /* A VM is frozen as late as possible, when its targets are ready: then its disks are inspected. */
+    for (guint i = 0; i < job->disks->len && !job->source.present; i++)
+        if (!drover_job_is_inspected(job, job->disks->pdata[i]))
             return;
+    if (!drover_step_source_checked(step))
+        return;
     if (job->round == 0 && !sizes_fit(step))
         return;
     for (guint i = 0; i < job->disks->len; i++) {
@@ -88,25 +91,33 @@ static void preflight(Step *step)
         disk->dirty = true;
         set_sync_status(disk, DROVER_SYNC_PREPARING);
     }
-    for (guint i = 0; i < job->disks->len; i++)
-        job->sync_type = MAX(job->sync_type, ((const DroverDisk *)job->disks->pdata[i])->sync_type);
     drover_step_enter(step, DROVER_PHASE_PREPARE);
 }
 
-/* The next operation that makes DISK writable; true when it is. */
-static bool prepare_disk(Step *step, DroverDisk *disk)
+/* The next operation that gives DISK a device at the appliance; true when it has one. */
+static bool place_disk(Step *step, DroverDisk *disk)
 {
-    if (disk->export_open)
+    if (*disk->device_path != '\0')
         return true;
-    if (!drover_step_may_operate(step, disk))
-        return false;
-    if (*disk->volume_id == '\0')
-        drover_step_operation(step, DROVER_OP_CREATE_VOLUME, disk, false);
-    else if (*disk->device_path == '\0')
-        drover_step_operation(step, DROVER_OP_ATTACH_VOLUME, disk, false);
-    else
-        drover_step_operation(step, DROVER_OP_OPEN_EXPORT, disk, false);
+    if (drover_step_may_operate(step, disk))
+        drover_step_operation(step, *disk->volume_id == '\0' ? DROVER_OP_CREATE_VOLUME : DROVER_OP_ATTACH_VOLUME, disk,
+                              false);
     return false;
+}
+
+static bool open_disk(Step *step, DroverDisk *disk)
+{
+    if (!disk->export_open && drover_step_may_operate(step, disk))
+        drover_step_operation(step, DROVER_OP_OPEN_EXPORT, disk, false);
+    return disk->export_open;
+}
+
+static bool all_inspected(const DroverJob *job)
+{
+    for (guint i = 0; i < job->disks->len; i++)
+        if (!drover_job_is_inspected(job, job->disks->pdata[i]))
+            return false;
+    return true;
 }
 
 /* True when there is a target VM. */
@@ -180,23 +191,39 @@ static void plan_disk(Step *step, DroverDisk *disk, uint64_t task_bytes)
                          disk->round, plan->len);
 }
 
+uint64_t drover_step_task_bytes(const Step *step, uint64_t allocated_bytes)
+{
+    /* Where tasks of one disk run one after another, more of them would only open more NFC sessions. */
+    bool one_by_one = step->job->source.present && step->limits->transfers_per_vm_disk == 1;
+    return one_by_one ? DROVER_RANGE_MAX : drover_plan_task_bytes(allocated_bytes, step->at->copy_slots);
+}
+
 static void prepare(Step *step)
 {
     DroverJob *job = step->job;
     if (*job->agent == '\0')
         return;
+    set_setup_percent(job);
     bool ready = true;
-    for (guint i = 0; i < job->disks->len; i++)
-        ready &= prepare_disk(step, job->disks->pdata[i]);
+    for (guint i = 0; i < job->disks->len; i++) {
+        DroverDisk *disk = job->disks->pdata[i];
+        ready &= place_disk(step, disk) && (job->source.present || open_disk(step, disk));
+    }
     if (job->failover_requested)
         ready &= prepare_vm(step);
-    set_setup_percent(job);
+    if (!ready || !drover_step_source_frozen(step) || !all_inspected(job))
+        return;
+    for (guint i = 0; i < job->disks->len; i++)
+        ready &= open_disk(step, job->disks->pdata[i]);
     if (!ready)
         return;
     uint64_t allocated = 0;
-    for (guint i = 0; i < job->disks->len; i++)
-        allocated += ((const DroverDisk *)job->disks->pdata[i])->allocated_bytes;
-    uint64_t task_bytes = drover_plan_task_bytes(allocated, step->at->copy_slots);
+    for (guint i = 0; i < job->disks->len; i++) {
+        const DroverDisk *disk = job->disks->pdata[i];
+        allocated += disk->allocated_bytes;
+        job->sync_type = MAX(job->sync_type, disk->sync_type);
+    }
+    uint64_t task_bytes = drover_step_task_bytes(step, allocated);
     for (guint i = 0; i < job->disks->len; i++)
         plan_disk(step, job->disks->pdata[i], task_bytes);
     job->setup_percent = 100;
@@ -306,8 +333,8 @@ static bool detach_all(Step *step)
 static void parking(Step *step)
 {
     if (step->job->failover_requested)
-        drover_step_enter(step, DROVER_PHASE_CUTOVER);
-    else if (detach_all(step))
+        drover_step_enter(step, drover_source_goes_off(step->job) ? DROVER_PHASE_REPLICATING : DROVER_PHASE_CUTOVER);
+    else if (detach_all(step) && drover_step_source_released(step))
         drover_step_enter(step, DROVER_PHASE_COMPLETED);
 }
 
@@ -320,6 +347,7 @@ static void set_failover_status(DroverJob *job, const char *status)
 static void cutover(Step *step)
 {
     DroverJob *job = step->job;
+    drover_step_source_released(step); /* in the meantime: the downtime does not wait for it */
     if (job->failover_started_at_ms == 0) {
         job->failover_started_at_ms = step->at->now_ms;
         job->failover_kind = DROVER_FAILOVER_LIVE;
@@ -345,10 +373,16 @@ static void cutover(Step *step)
 static void starting(Step *step)
 {
     DroverJob *job = step->job;
-    if (g_str_equal(job->vm_state, "Running")) {
+    bool released = drover_step_source_released(step); /* meanwhile */
+    if (g_str_equal(job->failover_status, "completed")) {
+        if (released)
+            drover_step_enter(step, DROVER_PHASE_COMPLETED);
+    } else if (g_str_equal(job->vm_state, "Running")) {
         set_failover_status(job, "completed");
         job->failover_completed_at_ms = step->at->now_ms;
-        drover_step_enter(step, DROVER_PHASE_COMPLETED);
+        drover_ledger_gone(job, DROVER_LEDGER_SOURCE_POWER, ""); /* it stays off for good */
+        if (released)
+            drover_step_enter(step, DROVER_PHASE_COMPLETED);
     } else if (drover_step_may_operate(step, NULL)) {
         drover_step_operation(step, DROVER_OP_START_VM, NULL, false);
     }

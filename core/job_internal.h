@@ -5,6 +5,7 @@
 
 #include "core/job.h"
 #include "core/ledger.h"
+#include "core/source_vm.h"
 
 typedef struct {
     DroverJob *job;
@@ -22,14 +23,29 @@ void drover_step_forward(Step *step);
 void drover_step_round_end(Step *step, DroverDisk *disk); /* the export is closed, every cell read back */
 bool drover_disk_is_copied(const DroverDisk *disk);       /* every task of the round done */
 
-bool drover_job_is_inspected(const DroverDisk *disk); /* in this round */
+bool drover_job_is_inspected(const DroverJob *job, const DroverDisk *disk); /* in this round */
+
+uint64_t drover_step_task_bytes(const Step *step, uint64_t allocated_bytes); /* that one range task should hold */
 
 /* job_round.c */
 void drover_step_sync(Step *step, const DroverInput *input);
 void drover_step_replicating(Step *step);
+void drover_step_begin_round(Step *step, int sync_type);
 void drover_step_rounds_over(Step *step); /* every disk of the round is final: what comes next */
 /* Settles what kind of round DISK gets from what was found, and plans it when that is by areas. False with FAULT. */
 bool drover_step_decide_round(Step *step, DroverDisk *disk, const DroverInspection *found, DroverFault *fault);
+
+/* job_source.c. All do nothing, and are true, for a job whose disks belong to no VM. */
+bool drover_step_source_checked(Step *step); /* round 0: its preflight is done, and every disk's size known */
+/* This round's snapshot is there: the one before is gone, and for the last round the VM is off. */
+bool drover_step_source_frozen(Step *step);
+/* No snapshot is left, or all was tried to remove it; nothing is under way. */
+bool drover_step_source_released(Step *step);
+void drover_step_source_done(Step *step, int action, const DroverSourceReport *report);
+void drover_step_source_failed(Step *step, int action, const DroverFault *fault);
+/* Undoing: true when no task that changes the source VM is under way any more. */
+bool drover_step_source_quiet(Step *step);
+void drover_step_source_undo(Step *step, const DroverLedgerEntry *entry);
 
 /* job_undo.c */
 void drover_step_undo(Step *step);

@@ -8,9 +8,29 @@
 /* In one task: half of what fits into a record, because its last cell may add as many. */
 #define AREAS_A_TASK 16000u
 
-bool drover_job_is_inspected(const DroverDisk *disk)
+/* A last round over much data would be a long downtime: what changed meanwhile is copied first, for as long as that
+ * makes the next round clearly smaller. */
+#define LAST_ROUND_MS 60000
+#define ROUNDS_BEFORE_LAST 3
+
+bool drover_job_is_inspected(const DroverJob *job, const DroverDisk *disk)
 {
-    return disk->capacity_bytes > 0 && (disk->round == 0 || disk->sync_type != 0);
+    bool first = disk->round == 0 && !job->source.present;
+    return disk->capacity_bytes > 0 && (first || disk->sync_type != 0);
+}
+
+static bool last_round_is_due(const DroverJob *job)
+{
+    const DroverRoundSummary *last = NULL, *before = NULL;
+    unsigned since_asked = 0;
+    for (guint i = 0; i < job->rounds->len; i++) {
+        before = last;
+        last = &g_array_index(job->rounds, DroverRoundSummary, i);
+        since_asked += last->round > 0 && last->started_at_ms >= job->failover_started_at_ms;
+    }
+    return last == NULL || drover_source_is_off(job) || last->finished_at_ms - last->started_at_ms <= LAST_ROUND_MS ||
+           since_asked >= ROUNDS_BEFORE_LAST ||
+           (since_asked > 0 && before != NULL && last->moved_bytes > before->moved_bytes / 4 * 3);
 }
 
 static void retire_tasks(DroverDisk *disk)
@@ -44,10 +64,14 @@ static void begin_disk(Step *step, DroverDisk *disk)
     task->updated_at_ms = step->at->now_ms;
 }
 
-static void begin_round(Step *step, int sync_type)
+void drover_step_begin_round(Step *step, int sync_type)
 {
     DroverJob *job = step->job;
     job->round++;
+    job->final_round = job->failover_requested && drover_source_goes_off(job) && last_round_is_due(job);
+    DroverLedgerEntry *snapshot = drover_ledger_find(job, DROVER_LEDGER_SNAPSHOT, "");
+    if (snapshot != NULL)
+        snapshot->undo_failures = 0; /* of an earlier round: tried again, before the next is taken */
     job->sync_type = sync_type;
     job->round_started_at_ms = step->at->now_ms;
     job->completed_at_ms = 0;
@@ -112,18 +136,20 @@ void drover_step_sync(Step *step, const DroverInput *input)
     job->failover_requested = false; /* of a failover that failed */
     drover_set_string(&job->failover_status, "");
     /* Nobody knows what a failed round has written. */
-    begin_round(step, job->phase == DROVER_PHASE_FAILED ? DROVER_SYNC_DEEP_VERIFY : input->sync_type);
+    drover_step_begin_round(step, job->phase == DROVER_PHASE_FAILED ? DROVER_SYNC_DEEP_VERIFY : input->sync_type);
 }
 
 void drover_step_replicating(Step *step)
 {
     DroverJob *job = step->job;
+    if (!drover_step_source_released(step))
+        return;
     if (job->failover_requested)
-        begin_round(step, job->deep_verify_before_cutover ? DROVER_SYNC_DEEP_VERIFY : 0);
+        drover_step_begin_round(step, job->deep_verify_before_cutover ? DROVER_SYNC_DEEP_VERIFY : 0);
     else if (job->round_interval_ms == 0)
         drover_step_enter(step, DROVER_PHASE_PARKING);
     else if (!job->paused && step->at->now_ms - job->round_started_at_ms >= (int64_t)job->round_interval_ms)
-        begin_round(step, 0);
+        drover_step_begin_round(step, 0);
 }
 
 static void remember_round(Step *step)
@@ -155,11 +181,14 @@ void drover_step_rounds_over(Step *step)
     DroverJob *job = step->job;
     remember_round(step);
     /* A replicated job is handed over after a round that began when that had been asked for. */
-    bool last = job->round_interval_ms == 0 || job->round_started_at_ms >= job->failover_started_at_ms;
+    bool last = drover_source_goes_off(job)
+                    ? job->final_round
+                    : job->round_interval_ms == 0 || job->round_started_at_ms >= job->failover_started_at_ms;
     if (job->failover_requested && last)
         drover_step_enter(step, DROVER_PHASE_CUTOVER);
     else
-        drover_step_enter(step, job->round_interval_ms > 0 ? DROVER_PHASE_REPLICATING : DROVER_PHASE_PARKING);
+        drover_step_enter(step, job->round_interval_ms > 0 || job->failover_requested ? DROVER_PHASE_REPLICATING
+                                                                                     : DROVER_PHASE_PARKING);
 }
 
 static void plan_areas(Step *step, DroverDisk *disk, const GArray *areas)
@@ -168,7 +197,7 @@ static void plan_areas(Step *step, DroverDisk *disk, const GArray *areas)
     for (guint i = 0; i < areas->len; i++)
         bytes += g_array_index(areas, DroverRange, i).length;
     g_autoptr(GArray) plan = drover_plan_by_areas(
-        areas, disk->capacity_bytes, drover_plan_task_bytes(bytes, step->at->copy_slots), AREAS_A_TASK);
+        areas, disk->capacity_bytes, drover_step_task_bytes(step, bytes), AREAS_A_TASK);
     for (guint i = 0; i < plan->len; i++) {
         const DroverPlannedRange *planned = &g_array_index(plan, DroverPlannedRange, i);
         g_autofree char *rest = g_strdup_printf("%" G_GUINT64_FORMAT, planned->range.offset);
@@ -200,12 +229,12 @@ static bool sizes_allow(const DroverDisk *disk, const DroverInspection *found, D
 bool drover_step_decide_round(Step *step, DroverDisk *disk, const DroverInspection *found, DroverFault *fault)
 {
     const DroverJob *job = step->job;
+    if ((job->round > 0 || job->source.present) && !sizes_allow(disk, found, fault))
+        return false;
     if (job->round == 0) {
         disk->sync_type = DROVER_SYNC_FULL;
         return true;
     }
-    if (!sizes_allow(disk, found, fault))
-        return false;
     bool grown = found->capacity_bytes > disk->capacity_bytes;
     if (job->sync_type != DROVER_SYNC_DEEP_VERIFY && !grown && found->areas != NULL) {
         disk->sync_type = DROVER_SYNC_INCREMENTAL;

@@ -11,8 +11,11 @@ void drover_step_begin_undo(Step *step, DroverPhase phase)
     DroverJob *job = step->job;
     for (guint d = 0; d < job->disks->len; d++) {
         DroverDisk *disk = job->disks->pdata[d];
-        for (guint t = 0; t < disk->tasks->len; t++)
-            drover_task_cancel(disk->tasks->pdata[t], step->at);
+        for (guint t = 0; t < disk->tasks->len; t++) {
+            DroverTask *task = disk->tasks->pdata[t];
+            if (task->kind != DROVER_TASK_SOURCE_VM) /* see drover_step_source_quiet */
+                drover_task_cancel(task, step->at);
+        }
         if (disk->sync_status != DROVER_SYNC_COMPLETED && disk->sync_status != DROVER_SYNC_FAILED) {
             disk->sync_status = DROVER_SYNC_FAILED;
             disk->dirty = true;
@@ -63,15 +66,24 @@ static void undo_entry(Step *step, const DroverLedgerEntry *entry)
         if (!step->job->keep_volumes || !rescue_volumes(step))
             drover_step_operation(step, DROVER_OP_DESTROY_VM, NULL, true);
         break;
+    case DROVER_LEDGER_SNAPSHOT:
+    case DROVER_LEDGER_SOURCE_POWER:
+        drover_step_source_undo(step, entry);
+        break;
     default:
         break;
     }
 }
 
+static bool is_ours(const DroverLedgerEntry *entry)
+{
+    return (entry->kind >= DROVER_LEDGER_VOLUME && entry->kind <= DROVER_LEDGER_SNAPSHOT) ||
+           entry->kind == DROVER_LEDGER_SOURCE_POWER;
+}
+
 static bool stays(const Step *step, const DroverLedgerEntry *entry)
 {
-    bool ours = entry->kind >= DROVER_LEDGER_VOLUME && entry->kind <= DROVER_LEDGER_VM;
-    return !ours || (step->job->keep_volumes && entry->kind == DROVER_LEDGER_VOLUME) ||
+    return !is_ours(entry) || (step->job->keep_volumes && entry->kind == DROVER_LEDGER_VOLUME) ||
            entry->undo_failures >= step->limits->max_failures;
 }
 
@@ -97,14 +109,20 @@ static void finish(Step *step)
     }
 }
 
+/* The source VM must not run while the target VM may: that one goes first, and while it cannot go, the source stays off. */
+static bool waits_for_target(const DroverJob *job, const DroverLedgerEntry *entry)
+{
+    return entry->kind == DROVER_LEDGER_SOURCE_POWER && drover_ledger_find(job, DROVER_LEDGER_VM, "") != NULL;
+}
+
 void drover_step_undo(Step *step)
 {
     DroverJob *job = step->job;
-    if (job->operations->len > 0)
+    if (job->operations->len > 0 || !drover_step_source_quiet(step))
         return;
     for (guint i = job->ledger->len; i-- > 0;) {
         const DroverLedgerEntry *entry = job->ledger->pdata[i];
-        if (stays(step, entry))
+        if (stays(step, entry) || waits_for_target(job, entry))
             continue;
         if (step->at->now_ms >= entry->undo_not_before_ms)
             undo_entry(step, entry);

@@ -56,6 +56,10 @@ const char *drover_ledger_kind_name(int kind)
         return "export";
     case DROVER_LEDGER_VM:
         return "vm";
+    case DROVER_LEDGER_SNAPSHOT:
+        return "snapshot of the source VM";
+    case DROVER_LEDGER_SOURCE_POWER:
+        return "source VM switched off";
     default:
         return "object of a newer version";
     }

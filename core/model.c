@@ -71,6 +71,24 @@ const char *drover_sync_type_name(int sync_type)
                                                   : "full";
 }
 
+void drover_source_vm_copy(DroverSourceVm *to, const DroverSourceVm *from)
+{
+    to->present = from->present;
+    drover_set_string(&to->vcenter, from->vcenter);
+    drover_set_string(&to->vm_moref, from->vm_moref);
+    drover_set_string(&to->vm_uuid, from->vm_uuid);
+    to->keep_on = from->keep_on;
+    to->snapshot_max_age_ms = from->snapshot_max_age_ms;
+}
+
+void drover_source_vm_clear(DroverSourceVm *source)
+{
+    char **strings[] = {&source->vcenter, &source->vm_moref, &source->vm_uuid, &source->host, &source->power_state};
+    for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
+        g_clear_pointer(strings[i], g_free);
+    g_clear_pointer(&source->other_disks, g_array_unref);
+}
+
 static void clear_checkpoint_key(void *data)
 {
     g_free(((DroverCheckpointKey *)data)->key);
@@ -133,7 +151,7 @@ static void disk_free(void *data)
     char *strings[] = {disk->disk_id,     disk->format,       disk->volume_id, disk->device_path,
                        disk->export_name, disk->nbd_host,     disk->change_id, disk->previous_change_id,
                        disk->receipt,     disk->round_digest, disk->vm_id,     disk->token,
-                       disk->previous_receipt, disk->found_change_id};
+                       disk->previous_receipt, disk->found_change_id, disk->datastore};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_free(strings[i]);
     g_clear_pointer(&disk->spec, g_bytes_unref);
@@ -152,7 +170,8 @@ DroverJob *drover_job_new(const char *job_id)
     job->job_id = g_strdup(job_id);
     char **strings[] = {
         &job->name,  &job->site,    &job->wanted_agent, &job->agent,       &job->failover_status,
-        &job->vm_id, &job->vm_name, &job->vm_state,     &job->stall_reason};
+        &job->vm_id, &job->vm_name, &job->vm_state,     &job->stall_reason,
+        &job->source.vcenter, &job->source.vm_moref, &job->source.vm_uuid, &job->source.host, &job->source.power_state};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         *strings[i] = g_strdup("");
     job->phase = DROVER_PHASE_SUBMITTED;
@@ -173,6 +192,7 @@ void drover_job_free(DroverJob *job)
                        job->failover_status, job->vm_id, job->vm_name, job->vm_state,     job->stall_reason};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_free(strings[i]);
+    drover_source_vm_clear(&job->source);
     g_clear_pointer(&job->spec, g_bytes_unref);
     drover_fault_clear(&job->error);
     g_array_unref(job->rounds);
@@ -188,7 +208,8 @@ DroverDisk *drover_job_add_disk(DroverJob *job, const char *disk_id)
     disk->disk_id = g_strdup(disk_id);
     char **strings[] = {&disk->format,       &disk->volume_id, &disk->device_path,        &disk->export_name,
                         &disk->nbd_host,     &disk->change_id, &disk->previous_change_id, &disk->receipt,
-                        &disk->round_digest, &disk->vm_id,     &disk->previous_receipt,   &disk->found_change_id};
+                        &disk->round_digest, &disk->vm_id,     &disk->previous_receipt,   &disk->found_change_id,
+                        &disk->datastore};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         *strings[i] = g_strdup("");
     disk->buckets = g_array_new(false, true, sizeof(uint64_t));

@@ -45,7 +45,20 @@ typedef struct {
 
 /* ---- tasks ---- values equal drover.v1.TaskKind and TaskStatus */
 
-typedef enum { DROVER_TASK_INSPECT = 1, DROVER_TASK_COPY = 2, DROVER_TASK_REPAIR = 3 } DroverTaskKind;
+typedef enum {
+    DROVER_TASK_INSPECT = 1,
+    DROVER_TASK_COPY = 2,
+    DROVER_TASK_REPAIR = 3,
+    DROVER_TASK_SOURCE_VM = 4, /* of the whole job; listed under its first disk */
+} DroverTaskKind;
+/* What a DROVER_TASK_SOURCE_VM does; values equal drover.v1.SourceVmAction. */
+typedef enum {
+    DROVER_SOURCE_PREFLIGHT = 1,
+    DROVER_SOURCE_SNAPSHOT = 2,
+    DROVER_SOURCE_REMOVE_SNAPSHOT = 3,
+    DROVER_SOURCE_POWER_OFF = 4,
+    DROVER_SOURCE_POWER_ON = 5,
+} DroverSourceAction;
 typedef enum {
     DROVER_TASK_READY = 1,
     DROVER_TASK_ASSIGNED = 2,
@@ -65,6 +78,7 @@ typedef struct {
 typedef struct {
     char *task_id;
     DroverTaskKind kind;
+    int action; /* DroverSourceAction, or 0 */
     DroverTaskStatus status;
     uint32_t round;
     uint32_t attempt;
@@ -94,6 +108,8 @@ typedef enum {
     DROVER_LEDGER_ATTACHMENT = 2,
     DROVER_LEDGER_EXPORT = 3,
     DROVER_LEDGER_VM = 4,
+    DROVER_LEDGER_SNAPSHOT = 5,     /* of the source VM; operation_id is its name */
+    DROVER_LEDGER_SOURCE_POWER = 7, /* the source VM is off and guarded */
 } DroverLedgerKind;
 
 typedef struct {
@@ -192,6 +208,8 @@ typedef struct {
     char *previous_receipt;
     char *found_change_id; /* of the round under way: change_id when it is final */
     int sync_type;         /* DroverSyncType of the current or last round; 0 until it is decided */
+    int32_t source_key;    /* from the spec: VirtualDevice.key of a VM's disk */
+    char *datastore;       /* moref of the source's; "" while not known */
     GPtrArray *tasks; /* DroverTask */
     /* not in the record */
     GPtrArray *retired; /* ids of tasks of earlier rounds whose records must be tombstoned */
@@ -214,6 +232,28 @@ typedef struct {
 } DroverRoundSummary;
 #define DROVER_ROUNDS_KEPT 50u
 #define DROVER_ROUND_INTERVAL_MIN_MS 1000
+
+/* ---- the source VM: a job's disks all belong to one VM of a vCenter, or to none */
+
+typedef struct {
+    bool present;
+    /* from the spec */
+    char *vcenter;
+    char *vm_moref;
+    char *vm_uuid;
+    bool keep_on; /* a failover leaves the VM's power alone */
+    uint64_t snapshot_max_age_ms;
+    /* as last told by a worker */
+    char *host;        /* moref */
+    char *power_state; /* before we changed it */
+    int64_t snapshot_at_ms;
+    bool quiesced;
+    GArray *other_disks; /* int32_t, keys of disks that the job leaves out; NULL while not known */
+} DroverSourceVm;
+/* Replaces TO's facts from the spec by FROM's. */
+void drover_source_vm_copy(DroverSourceVm *to, const DroverSourceVm *from);
+void drover_source_vm_clear(DroverSourceVm *source);
+#define DROVER_SNAPSHOT_MAX_AGE_MS (INT64_C(24) * 3600 * 1000)
 
 /* ---- the job */
 
@@ -268,6 +308,8 @@ typedef struct {
     int64_t failover_completed_at_ms;
     char *stall_reason;
     uint32_t setup_percent;
+    DroverSourceVm source;
+    bool final_round; /* the round under way, or the last one, is over a source VM that was switched off */
     GPtrArray *disks; /* DroverDisk, in the target's order */
     /* not in the record */
     uint32_t vm_op_failures;

@@ -56,7 +56,7 @@ bool drover_phase_may_follow(DroverPhase from, DroverPhase to)
     case DROVER_PHASE_COPYING:
     case DROVER_PHASE_PARKING:
         return to == DROVER_PHASE_CUTOVER || to == DROVER_PHASE_PARKING || to == DROVER_PHASE_COMPLETED ||
-               (from == DROVER_PHASE_COPYING && to == DROVER_PHASE_REPLICATING);
+               to == DROVER_PHASE_REPLICATING;
     case DROVER_PHASE_REPLICATING:
         return to == DROVER_PHASE_PREFLIGHT || to == DROVER_PHASE_PARKING;
     case DROVER_PHASE_CUTOVER:

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/queue.h"
 
+#include "core/admission.h"
+#include "core/source_vm.h"
 #include "core/task.h"
 
 /* A worker and what is left of its slots. */
@@ -30,10 +32,15 @@ static const GArray *partitions(const DroverProcess *process, const DroverTask *
 bool drover_queue_is_eligible(const DroverJob *job, const DroverDisk *disk, const DroverTask *task,
                               const DroverAt *at)
 {
-    if (task->status != DROVER_TASK_READY || task->not_before_at_ms > at->now_ms || job->paused)
+    if (task->status != DROVER_TASK_READY || task->not_before_at_ms > at->now_ms)
+        return false;
+    if (task->kind == DROVER_TASK_SOURCE_VM)
+        return drover_phase_is_undoing(job->phase) || !job->paused;
+    if (job->paused)
         return false;
     if (!drover_task_moves_data(task))
-        return job->phase == DROVER_PHASE_PREFLIGHT;
+        return job->source.present ? job->phase == DROVER_PHASE_PREPARE && *drover_source_snapshot(job) != '\0'
+                                   : job->phase == DROVER_PHASE_PREFLIGHT;
     return job->phase == DROVER_PHASE_COPYING && disk->export_open && disk->token != NULL &&
            disk->token_generation == disk->generation;
 }
@@ -47,10 +54,22 @@ static void take_slot(GArray *workers, const DroverTask *task)
     }
 }
 
-static DroverTask *next_task(DroverJob *job, DroverTaskKind kind, const DroverAt *at, DroverDisk **disk)
+static bool is_admitted(const DroverAdmission *admission, const DroverJob *job, const DroverDisk *disk,
+                        DroverTaskKind kind)
+{
+    if (kind != DROVER_TASK_COPY && kind != DROVER_TASK_REPAIR)
+        return true;
+    g_autofree char *why = drover_admission_refuse(admission, job, disk);
+    return why == NULL;
+}
+
+static DroverTask *next_task(DroverJob *job, DroverTaskKind kind, const DroverAdmission *admission, const DroverAt *at,
+                             DroverDisk **disk)
 {
     for (guint d = 0; d < job->disks->len; d++) {
         *disk = job->disks->pdata[d];
+        if (!is_admitted(admission, job, *disk, kind))
+            continue;
         for (guint t = 0; t < (*disk)->tasks->len; t++) {
             DroverTask *task = (*disk)->tasks->pdata[t];
             if (task->kind == kind && drover_queue_is_eligible(job, *disk, task, at))
@@ -61,11 +80,11 @@ static DroverTask *next_task(DroverJob *job, DroverTaskKind kind, const DroverAt
 }
 
 /* Repairs first: they are what a nearly finished disk waits for. */
-static DroverTask *next_of_job(DroverJob *job, const DroverAt *at, DroverDisk **disk)
+static DroverTask *next_of_job(DroverJob *job, const DroverAdmission *admission, const DroverAt *at, DroverDisk **disk)
 {
-    static const DroverTaskKind order[] = {DROVER_TASK_INSPECT, DROVER_TASK_REPAIR, DROVER_TASK_COPY};
+    static const DroverTaskKind order[] = {DROVER_TASK_SOURCE_VM, DROVER_TASK_INSPECT, DROVER_TASK_REPAIR, DROVER_TASK_COPY};
     for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
-        DroverTask *task = next_task(job, order[i], at, disk);
+        DroverTask *task = next_task(job, order[i], admission, at, disk);
         if (task != NULL)
             return task;
     }
@@ -126,34 +145,14 @@ static Share *next_share(GArray *shares)
     return best;
 }
 
-/* Transfers that run towards the target AGENT, over all workers. */
-static uint32_t transfers_to(GPtrArray *jobs, const char *agent)
-{
-    uint32_t count = 0;
-    for (guint j = 0; j < jobs->len; j++) {
-        const DroverJob *job = jobs->pdata[j];
-        if (g_strcmp0(job->agent, agent) != 0)
-            continue;
-        for (guint d = 0; d < job->disks->len; d++) {
-            const DroverDisk *disk = job->disks->pdata[d];
-            for (guint t = 0; t < disk->tasks->len; t++)
-                count += drover_task_moves_data(disk->tasks->pdata[t]) && drover_task_is_live(disk->tasks->pdata[t]);
-        }
-    }
-    return count;
-}
-
-static bool assign_one(GPtrArray *jobs, uint32_t transfers_max, Share *share, GArray *workers, const DroverAt *at,
+static bool assign_one(DroverAdmission *admission, Share *share, GArray *workers, const DroverAt *at,
                        GArray *assignments)
 {
     DroverJob *job = share->job;
     if (job->bandwidth_limit > 0 && share->running >= DROVER_LIMITED_TASKS_MAX)
         return false;
     DroverDisk *disk = NULL;
-    DroverTask *task = next_of_job(job, at, &disk);
-    if (task != NULL && transfers_max > 0 && drover_task_moves_data(task) &&
-        transfers_to(jobs, job->agent) >= transfers_max)
-        return false;
+    DroverTask *task = next_of_job(job, admission, at, &disk);
     Worker *worker = task != NULL ? choose_worker(workers, job->site, task) : NULL;
     if (worker == NULL)
         return false;
@@ -161,14 +160,16 @@ static bool assign_one(GPtrArray *jobs, uint32_t transfers_max, Share *share, GA
     drover_task_assign(task, worker->process->process_id, choose_partition(worker->process, task), at);
     --*free_slots(worker, task);
     share->running++;
+    if (drover_task_moves_data(task))
+        drover_admission_count(admission, job, disk);
     job->control_dirty = true;
     DroverAssignment assignment = {job, disk, task};
     g_array_append_val(assignments, assignment);
     return true;
 }
 
-static GArray *collect_shares(GPtrArray *jobs, GArray *workers, const DroverAt *at, uint64_t *ready,
-                              uint64_t *running)
+static GArray *collect_shares(GPtrArray *jobs, GArray *workers, DroverAdmission *admission, const DroverAt *at,
+                              uint64_t *ready, uint64_t *running)
 {
     GArray *shares = g_array_new(false, false, sizeof(Share));
     *ready = *running = 0;
@@ -183,6 +184,8 @@ static GArray *collect_shares(GPtrArray *jobs, GArray *workers, const DroverAt *
                 if (drover_task_is_live(task)) {
                     take_slot(workers, task);
                     share.running++;
+                    if (drover_task_moves_data(task))
+                        drover_admission_count(admission, share.job, disk);
                 }
             }
         }
@@ -194,7 +197,7 @@ static GArray *collect_shares(GPtrArray *jobs, GArray *workers, const DroverAt *
     return shares;
 }
 
-GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, uint32_t transfers_max, const DroverAt *at,
+GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, const DroverLimits *limits, const DroverAt *at,
                             uint64_t *ready, uint64_t *running)
 {
     g_autoptr(GPtrArray) processes = drover_fleet_ready(fleet, DROVER_ROLE_WORKER, NULL, at);
@@ -204,10 +207,11 @@ GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, uint32_t 
         Worker worker = {process, process->copy_slots, process->source_slots};
         g_array_append_val(workers, worker);
     }
-    g_autoptr(GArray) shares = collect_shares(jobs, workers, at, ready, running);
+    g_autoptr(DroverAdmission) admission = drover_admission_new(limits);
+    g_autoptr(GArray) shares = collect_shares(jobs, workers, admission, at, ready, running);
     GArray *assignments = g_array_new(false, false, sizeof(DroverAssignment));
     for (Share *share; (share = next_share(shares)) != NULL;) {
-        if (assign_one(jobs, transfers_max, share, workers, at, assignments)) {
+        if (assign_one(admission, share, workers, at, assignments)) {
             --*ready;
             ++*running;
         } else {

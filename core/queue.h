@@ -30,10 +30,9 @@ bool drover_queue_is_eligible(const DroverJob *job, const DroverDisk *disk, cons
 /*
  * Assigns (drover_task_assign) whatever fits. JOBS: DroverJob, the active ones. Returns a new array of
  * DroverAssignment; *READY becomes the number of eligible tasks that found no slot, *RUNNING that of live
- * tasks. At most TRANSFERS_MAX (0: any number) tasks that move data run towards one home appliance at a time. The last
- * rounds before a cutover go first.
+ * tasks. Of LIMITS the transfers_per_* count (core/admission.h). The last rounds before a cutover go first.
  */
-GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, uint32_t transfers_max, const DroverAt *at,
+GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, const DroverLimits *limits, const DroverAt *at,
                             uint64_t *ready, uint64_t *running);
 
 /* Device slots that chosen jobs will still take at AGENT. */

@@ -64,6 +64,9 @@ static bool check_disk(const DroverRequest *request, size_t index, DroverFault *
         const DroverDiskRequest *other = &request->disks[i];
         if (g_str_equal(other->disk_id, disk->disk_id))
             return refuse(fault, "DRV-SPEC-DISK", "two disks are called %s", id);
+        if (g_strcmp0(other->vm, disk->vm) != 0)
+            return refuse(fault, "DRV-SPEC-SOURCE",
+                          "disks %s and %s do not belong to the same VM; submit a job for each VM", other->disk_id, id);
         if (g_str_equal(other->source_kind, disk->source_kind) && g_str_equal(other->source, disk->source))
             return refuse(fault, "DRV-SPEC-DUPLICATE", "disks %s and %s have the same source", other->disk_id,
                           id);
@@ -110,6 +113,7 @@ static void add_disks(DroverJob *job, const DroverRequest *request)
         DroverDisk *disk = drover_job_add_disk(job, wanted->disk_id);
         disk->spec = g_bytes_ref(wanted->spec);
         disk->wanted_size_bytes = wanted->has_target_size ? wanted->target_size_bytes : 0;
+        disk->source_key = wanted->source_key;
         disk->dirty = true;
     }
 }
@@ -143,6 +147,8 @@ DroverJob *drover_job_submit(const DroverRequest *request, const DroverPlaces *p
             job->failover_kind = DROVER_FAILOVER_LIVE;
             drover_set_string(&job->failover_status, "pending");
         }
+        if (request->source != NULL)
+            drover_source_vm_copy(&job->source, request->source);
         add_disks(job, request);
     }
     DroverInput input = {.kind = acceptable ? DROVER_INPUT_TICK : DROVER_INPUT_FAULT, .fault = &fault};

@@ -14,6 +14,8 @@ typedef struct {
     const char *disk_id;     /* never empty: the reader of the message fills in the default */
     const char *source_kind; /* "file", "nbd", "vsphere"; "" when none or unknown */
     const char *source;      /* what makes the source unique within its kind, e.g. the path */
+    const char *vm;          /* what makes the VM that the source belongs to unique; "": none */
+    int32_t source_key;      /* of the disk at that VM */
     bool has_target_size;
     uint64_t target_size_bytes;
     GBytes *spec; /* drover.v1.DiskSpec */
@@ -32,6 +34,7 @@ typedef struct {
     uint64_t round_interval_ms;
     bool deep_verify_before_cutover;
     uint32_t priority;
+    const DroverSourceVm *source; /* NULL: of no VM. Copied */
     const DroverDiskRequest *disks;
     size_t n_disks;
     GBytes *spec; /* drover.v1.JobSpec */

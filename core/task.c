@@ -2,6 +2,7 @@
 #include "core/task.h"
 
 #include "core/backoff.h"
+#include "core/source_vm.h"
 
 static void enter(DroverTask *task, DroverTaskStatus status, const DroverAt *at)
 {
@@ -58,11 +59,18 @@ DroverTaskVerdict drover_task_finished(DroverTask *task, uint32_t attempt, const
     return DROVER_TASK_ACCEPTED;
 }
 
+/* What must be put back in order is worth more patience than what can fail. */
+static uint32_t most_failures(const DroverTask *task, const DroverLimits *limits)
+{
+    bool undoes = task->kind == DROVER_TASK_SOURCE_VM && drover_source_action_undoes(task->action);
+    return undoes ? 10 * limits->max_failures : limits->max_failures;
+}
+
 static DroverTaskVerdict count_failure(DroverTask *task, const DroverLimits *limits, const DroverAt *at)
 {
     task->failures++;
     disown(task);
-    if (task->error.error_class == DROVER_ERROR_PERMANENT || task->failures >= limits->max_failures) {
+    if (task->error.error_class == DROVER_ERROR_PERMANENT || task->failures >= most_failures(task, limits)) {
         enter(task, DROVER_TASK_FAILED, at);
         return DROVER_TASK_GIVEN_UP;
     }
@@ -133,7 +141,11 @@ DroverTaskVerdict drover_task_check(DroverTask *task, const DroverFleet *fleet, 
                          ? "DRV-WORKER-LOST: worker %s was restarted while it ran attempt %u"
                          : "DRV-WORKER-LOST: worker %s went silent while it ran attempt %u",
                      task->owner_process, task->attempt);
-    return count_failure(task, limits, at);
+    DroverTaskVerdict verdict = count_failure(task, limits, at);
+    /* A call to vCenter that was under way when its owner fell silent may still arrive there. */
+    if (verdict == DROVER_TASK_AGAIN && task->kind == DROVER_TASK_SOURCE_VM && (same || owner == NULL))
+        task->not_before_at_ms += DROVER_SOURCE_CALL_MS;
+    return verdict;
 }
 
 void drover_task_restart_clocks(DroverTask *task, const DroverAt *at)

@@ -71,7 +71,11 @@ void apply_verdict(World *world, DroverJob *job, const DroverDisk *disk, DroverT
         DroverFault fault = {0};
         drover_fault_copy(&fault, &task->error);
         fault.error_class = DROVER_ERROR_PERMANENT;
-        fail_job(world, job, &fault);
+        DroverInput given_up = {.kind = DROVER_INPUT_SOURCE_FAILED, .action = task->action, .fault = &fault};
+        if (task->kind == DROVER_TASK_SOURCE_VM)
+            world_step(world, job, &given_up);
+        else
+            fail_job(world, job, &fault);
         drover_fault_clear(&fault);
     }
 }
@@ -141,6 +145,17 @@ static void inspected(World *world, const Subject *on, const CodecEvent *event)
     on->job->control_dirty = true;
     DroverInput input = {
         .kind = DROVER_INPUT_INSPECTED, .disk_id = on->disk->disk_id, .inspection = &event->inspection};
+    world_step(world, on->job, &input);
+}
+
+static void source_vm(World *world, const Subject *on, const CodecEvent *event)
+{
+    DroverAt at = world_at(world, on->job);
+    if (on->task->kind != DROVER_TASK_SOURCE_VM ||
+        drover_task_finished(on->task, event->attempt, event->instance_id, &at) == DROVER_TASK_STALE)
+        return;
+    on->job->control_dirty = true;
+    DroverInput input = {.kind = DROVER_INPUT_SOURCE_DONE, .action = on->task->action, .source = &event->source};
     world_step(world, on->job, &input);
 }
 
@@ -259,7 +274,8 @@ void apply_event(World *world, const DroverRecord *record)
 {
     static const Handler of_workers[] = {
         [CODEC_EVENT_CLAIMED] = claimed,   [CODEC_EVENT_FINISHED] = finished,   [CODEC_EVENT_FAILED] = failed,
-        [CODEC_EVENT_RELEASED] = released, [CODEC_EVENT_INSPECTED] = inspected, [CODEC_EVENT_OTHER] = NULL,
+        [CODEC_EVENT_RELEASED] = released, [CODEC_EVENT_INSPECTED] = inspected, [CODEC_EVENT_SOURCE_VM] = source_vm,
+        [CODEC_EVENT_OTHER] = NULL,
     };
     g_autoptr(GError) error = NULL;
     g_autoptr(CodecEvent) event = codec_event(record->value, record->len, &error);

@@ -57,6 +57,7 @@ typedef struct {
     CodecCommandKind kind;
     char *job_id;
     DroverRequest request; /* submit; its strings live as long as the command */
+    DroverSourceVm source; /* the request's */
     DroverInput input;     /* the others */
     void *message;
     GPtrArray *held;
@@ -81,6 +82,7 @@ typedef enum {
     CODEC_EVENT_FAILED,
     CODEC_EVENT_RELEASED,
     CODEC_EVENT_INSPECTED,
+    CODEC_EVENT_SOURCE_VM,
     CODEC_EVENT_VERIFIED,
     CODEC_EVENT_NOTICE,
     CODEC_EVENT_OTHER, /* of a newer version: nothing to do */
@@ -98,6 +100,8 @@ typedef struct {
     const char *reason;          /* released */
     DroverInspection inspection; /* inspected */
     GArray *areas;               /* held for inspection.areas */
+    DroverSourceReport source;   /* source VM */
+    GPtrArray *held;             /* for source */
     uint64_t generation;         /* verified, and the next ones */
     uint64_t sequence;
     const uint64_t *verified;
@@ -147,6 +151,7 @@ DroverProcess *codec_heartbeat(const uint8_t *value, size_t len, int64_t *at_ms,
 
 GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task,
                            int64_t now_ms);
+GBytes *codec_source_vm_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, int64_t now_ms);
 /* RATE: bytes per second, 0 unlimited. The disk's export must be open and its token known. */
 GBytes *codec_copy_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, uint64_t rate,
                         int64_t now_ms);

@@ -29,6 +29,17 @@ static const char *source_of(GPtrArray *arena, const Drover__V1__DiskSource *sou
     }
 }
 
+/* "" for a disk of no VM. */
+static const char *vm_of(GPtrArray *arena, const Drover__V1__DiskSource *source)
+{
+    const Drover__V1__VsphereSource *vsphere = codec_vsphere_source(source);
+    if (vsphere == NULL)
+        return "";
+    char *text = g_strdup_printf("%s/%s", vsphere->vcenter, vsphere->vm_moref);
+    g_ptr_array_add(arena, text);
+    return text;
+}
+
 static DroverDiskRequest *read_disks(GPtrArray *arena, CodecCommand *command, const Drover__V1__JobSpec *spec)
 {
     DroverDiskRequest *disks = codec_alloc(arena, sizeof(DroverDiskRequest) * spec->n_disks);
@@ -41,6 +52,8 @@ static DroverDiskRequest *read_disks(GPtrArray *arena, CodecCommand *command, co
             disks[i].disk_id = name;
         }
         disks[i].source = source_of(arena, disk->source, &disks[i].source_kind);
+        disks[i].source_key = codec_source_key(disk->source);
+        disks[i].vm = vm_of(arena, disk->source);
         disks[i].has_target_size =
             disk->target_size_case == DROVER__V1__DISK_SPEC__TARGET_SIZE_TARGET_SIZE_BYTES;
         disks[i].target_size_bytes = disks[i].has_target_size ? disk->target_size_bytes : 0;
@@ -74,6 +87,8 @@ static void read_submit(CodecCommand *command, const Drover__V1__JobCommand *mes
         .priority = spec->priority,
         .spec = codec_pack(&spec->base),
     };
+    command->request.source = &command->source;
+    codec_read_source_vm(spec, &command->source);
     spec->source_site = named_site;
     read_disks(command->held, command, spec);
 }
@@ -146,6 +161,7 @@ void codec_command_free(CodecCommand *command)
     for (size_t i = 0; i < command->request.n_disks; i++)
         g_bytes_unref(command->request.disks[i].spec);
     g_clear_pointer(&command->request.spec, g_bytes_unref);
+    drover_source_vm_clear(&command->source);
     g_ptr_array_unref(command->held);
     codec_free(command->message);
     g_free(command);
@@ -216,6 +232,7 @@ bool codec_read_spec(DroverJob *job, GError **error)
     job->range_bytes = spec->range_bytes;
     job->priority = spec->priority;
     job->deep_verify_before_cutover = spec->deep_verify_before_cutover;
+    codec_read_source_vm(spec, &job->source);
     codec_free(spec);
     return true;
 }

@@ -7,6 +7,7 @@
 
 #include "drover/v1/operation.pb-c.h"
 #include "drover/v1/state.pb-c.h"
+#include "drover/v1/task.pb-c.h"
 #include "scheduler/codec.h"
 
 /* Memory that lives until a message is packed: a GPtrArray with g_free. */
@@ -29,6 +30,15 @@ Drover__V1__Error *codec_error(GPtrArray *arena, const DroverFault *fault); /* N
 void codec_read_error(const Drover__V1__Error *error, DroverFault *fault);
 Drover__V1__ByteCounts *codec_counts(GPtrArray *arena, const DroverCounts *counts);
 void codec_read_counts(const Drover__V1__ByteCounts *message, DroverCounts *counts);
+
+/* codec_source.c */
+const Drover__V1__VsphereSource *codec_vsphere_source(const Drover__V1__DiskSource *source); /* NULL: of another kind */
+int32_t codec_source_key(const Drover__V1__DiskSource *source); /* 0: of no VM */
+/* SOURCE, of an unpacked message, is what the round's snapshot froze; one of another kind stays as it is. */
+void codec_point_at_snapshot(const DroverJob *job, Drover__V1__DiskSource *source);
+Drover__V1__SourceVmTask *codec_source_vm(GPtrArray *arena, const DroverJob *job, const DroverTask *task);
+/* What SPEC says of its source VM, into SOURCE; copied. */
+void codec_read_source_vm(const Drover__V1__JobSpec *spec, DroverSourceVm *source);
 
 /* codec_operation.c. SPEC (of the job) fills in names, offerings and the target; it must outlive the message.
  */

@@ -71,6 +71,21 @@ static void load_failover(DroverJob *job, const Drover__V1__FailoverState *failo
     job->failover_completed_at_ms = failover->completed_at_ms;
 }
 
+static void load_source_vm(DroverJob *job, const Drover__V1__SourceVmState *state)
+{
+    DroverSourceVm *source = &job->source;
+    if (state == NULL)
+        return;
+    drover_set_string(&source->host, state->host);
+    drover_set_string(&source->power_state, state->power_state);
+    source->snapshot_at_ms = state->snapshot_at_ms;
+    source->quiesced = state->quiesced;
+    if (state->other_disks_known) {
+        source->other_disks = g_array_new(false, false, sizeof(int32_t));
+        g_array_append_vals(source->other_disks, state->other_disk_keys, (guint)state->n_other_disk_keys);
+    }
+}
+
 static void load_job(DroverJob *job, const Drover__V1__JobState *state)
 {
     job->version = state->version;
@@ -99,6 +114,8 @@ static void load_job(DroverJob *job, const Drover__V1__JobState *state)
                                     from->finished_at_ms, from->planned_bytes,  from->moved_bytes};
         g_array_append_val(job->rounds, round);
     }
+    job->final_round = state->final_round;
+    load_source_vm(job, state->source_vm);
     load_ledger(job, state);
     load_phases(job, state);
     load_failover(job, state->failover);
@@ -148,6 +165,7 @@ static void load_disk(DroverJob *job, DroverDisk *disk, const Drover__V1__DiskSt
         disk->spec = codec_pack(&state->spec->base);
         if (state->spec->target_size_case == DROVER__V1__DISK_SPEC__TARGET_SIZE_TARGET_SIZE_BYTES)
             disk->wanted_size_bytes = state->spec->target_size_bytes;
+        disk->source_key = codec_source_key(state->spec->source);
     }
     if (state->identity != NULL)
         disk->identity = codec_pack(&state->identity->base);
@@ -180,6 +198,7 @@ static void load_disk(DroverJob *job, DroverDisk *disk, const Drover__V1__DiskSt
     drover_set_string(&disk->previous_receipt, state->previous_receipt);
     drover_set_string(&disk->found_change_id, state->found_change_id);
     disk->sync_type = (int)state->sync_type;
+    drover_set_string(&disk->datastore, state->datastore);
     /* Cells are needed while a round is under way; the other records and the checkpoints fill them. */
     if (job->phase == DROVER_PHASE_COPYING && *disk->receipt == '\0') {
         disk->cells = drover_cells_new(disk->capacity_bytes);
@@ -239,6 +258,7 @@ static void load_task(const DroverJob *job, DroverDisk *disk, const Drover__V1__
 {
     DroverTask *task = drover_disk_add_task(disk, state->task_id, (DroverTaskKind)state->kind);
     task->dirty = false;
+    task->action = state->source_vm_action;
     task->version = state->version;
     task->status = (DroverTaskStatus)state->status;
     task->round = state->round;

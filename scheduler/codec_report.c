@@ -72,6 +72,34 @@ static void read_verified(CodecEvent *event, const Drover__V1__VerifyResult *res
     codec_read_error(result->error, &event->fault);
 }
 
+static void read_source_vm(CodecEvent *event, const Drover__V1__SourceVmResult *result)
+{
+    event->held = codec_arena();
+    DroverSourceFinding *findings = codec_alloc(event->held, sizeof *findings * result->n_findings);
+    DroverSourceDisk *disks = codec_alloc(event->held, sizeof *disks * result->n_disks);
+    for (size_t i = 0; i < result->n_findings; i++) {
+        const Drover__V1__Finding *from = result->findings[i];
+        findings[i] = (DroverSourceFinding){from->severity, from->code, from->message, from->disk_key};
+    }
+    for (size_t i = 0; i < result->n_disks; i++) {
+        const Drover__V1__SourceVmDisk *from = result->disks[i];
+        disks[i] = (DroverSourceDisk){from->disk_key, from->capacity_bytes, from->datastore};
+    }
+    event->source = (DroverSourceReport){
+        .findings = findings,
+        .n_findings = result->n_findings,
+        .disks = disks,
+        .n_disks = result->n_disks,
+        .other_keys = result->other_disk_keys,
+        .n_other_keys = result->n_other_disk_keys,
+        .snapshot_moref = result->snapshot_moref,
+        .quiesced = result->quiesced,
+        .snapshot_at_ms = result->snapshot_at_ms,
+        .power_state = result->power_state,
+        .host = result->host,
+    };
+}
+
 static bool read_body(CodecEvent *event, const Drover__V1__Event *message, GError **error)
 {
     switch (message->body_case) {
@@ -96,6 +124,10 @@ static bool read_body(CodecEvent *event, const Drover__V1__Event *message, GErro
     case DROVER__V1__EVENT__BODY_INSPECTED:
         event->kind = CODEC_EVENT_INSPECTED;
         return read_inspection(event, message->inspected, error);
+    case DROVER__V1__EVENT__BODY_SOURCE_VM:
+        event->kind = CODEC_EVENT_SOURCE_VM;
+        read_source_vm(event, message->source_vm);
+        return true;
     case DROVER__V1__EVENT__BODY_VERIFIED:
         event->kind = CODEC_EVENT_VERIFIED;
         read_verified(event, message->verified);
@@ -136,6 +168,7 @@ void codec_event_free(CodecEvent *event)
         return;
     drover_fault_clear(&event->fault);
     g_clear_pointer(&event->areas, g_array_unref);
+    g_clear_pointer(&event->held, g_ptr_array_unref);
     g_clear_pointer(&event->inspection.identity, g_bytes_unref);
     codec_free(event->message);
     g_free(event);

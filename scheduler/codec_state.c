@@ -99,6 +99,24 @@ static Drover__V1__FailoverState *fill_failover(GPtrArray *arena, const DroverJo
     return failover;
 }
 
+static Drover__V1__SourceVmState *fill_source_vm(GPtrArray *arena, const DroverJob *job)
+{
+    const DroverSourceVm *source = &job->source;
+    if (!source->present)
+        return NULL;
+    Drover__V1__SourceVmState *message = codec_new(arena, Drover__V1__SourceVmState, DROVER__V1__SOURCE_VM_STATE__INIT);
+    message->host = source->host;
+    message->power_state = source->power_state;
+    message->snapshot_at_ms = source->snapshot_at_ms;
+    message->quiesced = source->quiesced;
+    message->other_disks_known = source->other_disks != NULL;
+    if (source->other_disks != NULL) {
+        message->n_other_disk_keys = source->other_disks->len;
+        message->other_disk_keys = (int32_t *)(void *)source->other_disks->data;
+    }
+    return message;
+}
+
 GBytes *codec_job_state(const DroverJob *job)
 {
     g_autoptr(GPtrArray) arena = codec_arena();
@@ -127,6 +145,8 @@ GBytes *codec_job_state(const DroverJob *job)
     state.round_started_at_ms = job->round_started_at_ms;
     state.replicated_until_ms = job->replicated_until_ms;
     state.round_interval_ms = job->round_interval_ms;
+    state.source_vm = fill_source_vm(arena, job);
+    state.final_round = job->final_round;
     fill_rounds(arena, &state, job);
     fill_ledger(arena, &state, job);
     fill_operations(arena, &state, job, spec);
@@ -181,6 +201,7 @@ GBytes *codec_disk_state(const DroverJob *job, const DroverDisk *disk)
     state.previous_receipt = disk->previous_receipt;
     state.found_change_id = disk->found_change_id;
     state.sync_type = (Drover__V1__SyncType)disk->sync_type;
+    state.datastore = disk->datastore;
     Drover__V1__StateRecord record = DROVER__V1__STATE_RECORD__INIT;
     record.record_case = DROVER__V1__STATE_RECORD__RECORD_DISK;
     record.disk = &state;
@@ -216,6 +237,7 @@ GBytes *codec_task_state(const DroverJob *job, const DroverDisk *disk, const Dro
     state.disk_id = disk->disk_id;
     state.version = task->version;
     state.kind = (Drover__V1__TaskKind)task->kind;
+    state.source_vm_action = task->action;
     state.status = (Drover__V1__TaskStatus)task->status;
     state.round = task->round;
     state.attempt = task->attempt;

@@ -3,6 +3,7 @@
 #include "scheduler/codec_internal.h"
 
 #include "core/planner.h"
+#include "core/source_vm.h"
 #include "drover/v1/control.pb-c.h"
 #include "drover/v1/fleet.pb-c.h"
 #include "drover/v1/task.pb-c.h"
@@ -29,6 +30,7 @@ GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const D
     Drover__V1__DiskSpec *spec = codec_unpack_bytes(&drover__v1__disk_spec__descriptor, disk->spec);
     Drover__V1__InspectTask inspect = DROVER__V1__INSPECT_TASK__INIT;
     Drover__V1__Task message = envelope(job, task->task_id, disk->disk_id, task->attempt, now_ms);
+    codec_point_at_snapshot(job, spec->source);
     inspect.source = spec->source;
     inspect.changed_areas = job->round > 0 && job->sync_type != DROVER_SYNC_DEEP_VERIFY;
     inspect.since_change_id = disk->change_id;
@@ -38,6 +40,16 @@ GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const D
     GBytes *packed = codec_pack(&message.base);
     codec_free(spec);
     return packed;
+}
+
+GBytes *codec_source_vm_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, int64_t now_ms)
+{
+    g_autoptr(GPtrArray) arena = codec_arena();
+    Drover__V1__Task message = envelope(job, task->task_id, disk->disk_id, task->attempt, now_ms);
+    message.assigned_to = task->owner_process;
+    message.body_case = DROVER__V1__TASK__BODY_SOURCE_VM;
+    message.source_vm = codec_source_vm(arena, job, task);
+    return codec_pack(&message.base);
 }
 
 static void fill_target(Drover__V1__NbdTarget *target, const DroverJob *job, const DroverDisk *disk)
@@ -104,6 +116,7 @@ GBytes *codec_copy_task(const DroverJob *job, const DroverDisk *disk, const Drov
     range.offset = task->range.offset;
     range.length = task->range.length;
     fill_target(&target, job, disk);
+    codec_point_at_snapshot(job, spec->source);
     copy.source = spec->source;
     copy.identity = identity;
     copy.capacity_bytes = disk->capacity_bytes;
@@ -242,6 +255,17 @@ static void fill_live(GPtrArray *arena, Drover__V1__JobControl *control, const D
         memcpy(control->generations, generations->pdata, sizeof(void *) * generations->len);
 }
 
+/* Nothing of the job may go on but what puts its source VM back in order; what changes that VM is asked to stop and to
+ * say so. */
+static Drover__V1__DesiredState desired_while_ending(const DroverJob *job)
+{
+    const DroverTask *task = drover_source_task(job);
+    if (task == NULL || !drover_task_is_live(task))
+        return DROVER__V1__DESIRED_STATE__DESIRED_STATE_STOP;
+    return drover_source_action_undoes(task->action) ? DROVER__V1__DESIRED_STATE__DESIRED_STATE_RUN
+                                                     : DROVER__V1__DESIRED_STATE__DESIRED_STATE_PAUSE;
+}
+
 GBytes *codec_control(const DroverJob *job, GHashTable *rates, uint64_t floor, int64_t ttl_ms,
                       const char *leader, int64_t now_ms)
 {
@@ -250,7 +274,7 @@ GBytes *codec_control(const DroverJob *job, GHashTable *rates, uint64_t floor, i
     control.job_id = job->job_id;
     bool over = drover_phase_is_undoing(job->phase) ||
                 (drover_phase_is_ended(job->phase) && job->phase != DROVER_PHASE_COMPLETED);
-    control.desired = over          ? DROVER__V1__DESIRED_STATE__DESIRED_STATE_STOP
+    control.desired = over          ? desired_while_ending(job)
                       : job->paused ? DROVER__V1__DESIRED_STATE__DESIRED_STATE_PAUSE
                                     : DROVER__V1__DESIRED_STATE__DESIRED_STATE_RUN;
     fill_live(arena, &control, job, rates, floor, ttl_ms);

@@ -245,7 +245,9 @@ static void send_tasks(World *world, const DroverJob *job, const GArray *assigne
         const DroverGrant *grant = rates != NULL ? g_hash_table_lookup(rates, holder) : NULL;
         GBytes *task = copies ? codec_copy_task(job, one->disk, one->task,
                                                 grant != NULL ? grant->bytes_per_second : 0, world->now_ms)
-                              : codec_inspect_task(job, one->disk, one->task, world->now_ms);
+                       : one->task->kind == DROVER_TASK_SOURCE_VM
+                           ? codec_source_vm_task(job, one->disk, one->task, world->now_ms)
+                           : codec_inspect_task(job, one->disk, one->task, world->now_ms);
         outbox_add(world->outbox, topic, one->task->partition, job->job_id, task);
         g_ptr_array_add(world->handed_out, one->task);
         drover_info("task.assigned", "Handed out a task", F_S("job_id", job->job_id),
@@ -260,7 +262,7 @@ static void hand_out(World *world, GPtrArray *active, bool refresh_grants)
 {
     DroverAt at = world_at(world, NULL);
     g_autoptr(GArray) assigned =
-        drover_queue_assign(active, world->fleet, world->options->limits.transfers_per_target, &at, &world->tasks_ready,
+        drover_queue_assign(active, world->fleet, &world->options->limits, &at, &world->tasks_ready,
                             &world->tasks_running);
     GHashTableIter iter;
     void *value;

@@ -32,6 +32,10 @@ const DroverOption scheduler_options[] = {
     DURATION("verify-timeout", "5m", "A read-back request that is not answered this long is sent again"),
     NUMBER("verify-batches", "4", "Most read-back requests outstanding at one agent"),
     NUMBER("transfers-per-target", "0", "Most copies running at a time towards one volume agent; 0: any number"),
+    NUMBER("transfers-per-vcenter", "32", "Most copies running at a time from disks of one vCenter; 0: any number"),
+    NUMBER("transfers-per-host", "8", "Most copies running at a time from disks of one ESXi host; 0: any number"),
+    NUMBER("transfers-per-datastore", "0", "Most copies running at a time from one datastore; 0: any number"),
+    NUMBER("transfers-per-vm-disk", "1", "Most copies running at a time from one disk of a VM; 0: any number"),
     DURATION("grant-ttl", "30s", "A bandwidth grant expires after this"),
     DURATION("job-retention", "720h", "An ended job that left nothing behind is forgotten after this"),
     DROVER_OPTION_END,
@@ -85,6 +89,10 @@ SchedulerOptions *scheduler_options_read(const DroverConfig *config, GError **er
         .verify_timeout_ms = drover_config_int(config, "scheduler.verify-timeout"),
         .verify_batches = (uint32_t)drover_config_int(config, "scheduler.verify-batches"),
         .transfers_per_target = (uint32_t)drover_config_int(config, "scheduler.transfers-per-target"),
+        .transfers_per_vcenter = (uint32_t)drover_config_int(config, "scheduler.transfers-per-vcenter"),
+        .transfers_per_host = (uint32_t)drover_config_int(config, "scheduler.transfers-per-host"),
+        .transfers_per_datastore = (uint32_t)drover_config_int(config, "scheduler.transfers-per-datastore"),
+        .transfers_per_vm_disk = (uint32_t)drover_config_int(config, "scheduler.transfers-per-vm-disk"),
     };
     options->heartbeat_interval_ms = drover_config_int(config, "scheduler.heartbeat-interval");
     options->batch_inputs = (unsigned)drover_config_int(config, "scheduler.batch-inputs");

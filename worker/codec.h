@@ -80,6 +80,8 @@ typedef struct {
     const char *power_state;
     const char *host;
     int64_t snapshot_at_ms;
+    const int32_t *other_keys; /* disks of the VM that are not the job's */
+    size_t n_other_keys;
 } DroverVmResult;
 GBytes *drover_codec_source_vm(const DroverReporterName *name, const DroverTask *task, const DroverVmResult *result);
 /* Something worth the job's log. LEVEL is info, warning or error. */

@@ -208,6 +208,7 @@ static bool take_source_vm(const Drover__V1__SourceVmTask *from, DroverTask *to,
                            ? DROVER_POWER_ASK
                            : (DroverPowerPolicy)from->power_policy;
     vm->shutdown_timeout_ms = from->shutdown_timeout_ms;
+    vm->stay_off = from->stay_off;
     return true;
 }
 

@@ -199,6 +199,8 @@ GBytes *drover_codec_source_vm(const DroverReporterName *name, const DroverTask 
     body.power_state = (char *)result->power_state;
     body.host = (char *)result->host;
     body.snapshot_at_ms = result->snapshot_at_ms;
+    body.other_disk_keys = (int32_t *)result->other_keys;
+    body.n_other_disk_keys = result->n_other_keys;
     event.body_case = DROVER__V1__EVENT__BODY_SOURCE_VM;
     event.source_vm = &body;
     GBytes *bytes = pack(&event.base);

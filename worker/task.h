@@ -62,6 +62,7 @@ typedef struct {
     bool crash_consistent;
     DroverPowerPolicy power_policy;
     uint64_t shutdown_timeout_ms;
+    bool stay_off; /* power on: only take the guard away */
 } DroverVmOrder;
 
 /* Strings are never NULL. */

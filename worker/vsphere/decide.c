@@ -156,11 +156,11 @@ DroverVmStep drover_vm_power_off_step(const DroverVsphereVm *vm, const DroverVmO
                            error);
 }
 
-DroverVmStep drover_vm_power_on_step(const DroverVsphereVm *vm)
+DroverVmStep drover_vm_power_on_step(const DroverVsphereVm *vm, const DroverVmOrder *order)
 {
     if (drover_vm_is_guarded(vm))
         return DROVER_VM_STEP_UNGUARD;
-    return strcmp(vm->power_state, "poweredOn") == 0 ? DROVER_VM_STEP_DONE : DROVER_VM_STEP_POWER_ON;
+    return order->stay_off || strcmp(vm->power_state, "poweredOn") == 0 ? DROVER_VM_STEP_DONE : DROVER_VM_STEP_POWER_ON;
 }
 
 char *drover_vm_unguarded_annotation(const char *annotation)

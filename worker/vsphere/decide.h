@@ -49,8 +49,8 @@ DroverVmStep drover_vm_remove_step(const DroverVsphereVm *vm, const DroverVmOrde
  * DRV-SOURCE-POWER-WAIT. */
 DroverVmStep drover_vm_power_off_step(const DroverVsphereVm *vm, const DroverVmOrder *order, bool asked, bool late,
                                       GError **error);
-/* Towards a running VM without guard. */
-DroverVmStep drover_vm_power_on_step(const DroverVsphereVm *vm);
+/* Towards a VM without guard, running unless it is to stay off. */
+DroverVmStep drover_vm_power_on_step(const DroverVsphereVm *vm, const DroverVmOrder *order);
 
 /* The guard is a line in the VM's notes, written together with the disconnected NICs. */
 bool drover_vm_is_guarded(const DroverVsphereVm *vm);

@@ -87,7 +87,7 @@ bool drover_vm_power_on(DroverVmTask *task, GError **error)
         g_autoptr(DroverVsphereVm) vm = drover_vm_task_observe(task, &failure);
         bool ok = vm != NULL;
         if (ok) {
-            DroverVmStep step = drover_vm_power_on_step(vm);
+            DroverVmStep step = drover_vm_power_on_step(vm, task->order);
             if (step == DROVER_VM_STEP_DONE) {
                 finish(task, vm);
                 return true;

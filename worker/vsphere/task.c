@@ -143,12 +143,14 @@ static uint64_t committed_of(const DroverVsphereVm *vm, const DroverVsphereDisk 
     return MIN(disk->capacity_bytes, (uint64_t)((double)left * share));
 }
 
-static void put_disks(const DroverVmTask *task, const DroverVmOutcome *outcome, GArray *out)
+static void put_disks(const DroverVmTask *task, const DroverVmOutcome *outcome, GArray *out, GArray *others)
 {
     for (guint i = 0; outcome->disks != NULL && i < outcome->disks->len; i++) {
         const DroverVsphereDisk *disk = g_ptr_array_index(outcome->disks, i);
-        if (!of_the_job(task->order, disk->key))
+        if (!of_the_job(task->order, disk->key)) {
+            g_array_append_val(others, disk->key);
             continue;
+        }
         DroverVmDisk told = {
             .disk_key = disk->key,
             .capacity_bytes = disk->capacity_bytes,
@@ -164,7 +166,8 @@ static void put_disks(const DroverVmTask *task, const DroverVmOutcome *outcome, 
 void drover_vm_task_finish(DroverVmTask *task, const DroverVmOutcome *outcome)
 {
     g_autoptr(GArray) disks = g_array_new(false, false, sizeof(DroverVmDisk));
-    put_disks(task, outcome, disks);
+    g_autoptr(GArray) others = g_array_new(false, false, sizeof(int32_t));
+    put_disks(task, outcome, disks, others);
     DroverVmResult result = {
         .findings = outcome->findings,
         .n_findings = outcome->n_findings,
@@ -175,6 +178,8 @@ void drover_vm_task_finish(DroverVmTask *task, const DroverVmOutcome *outcome)
         .power_state = outcome->vm == NULL ? "" : outcome->vm->power_state,
         .host = outcome->vm == NULL ? "" : outcome->vm->host,
         .snapshot_at_ms = outcome->snapshot_at_ms,
+        .other_keys = (const int32_t *)(const void *)others->data,
+        .n_other_keys = others->len,
     };
     drover_info("vm.task-done", "The task about the source VM is done", F_S("job_id", task->task->job_id),
                 F_S("task_id", task->task->task_id), F_U("action", task->order->action),

@@ -70,7 +70,7 @@ static DroverJob *add_job(Case *c, const char *id, unsigned tasks, uint32_t prio
 
 static guint assign(Case *c)
 {
-    g_autoptr(GArray) assigned = drover_queue_assign(c->jobs, c->fleet, c->transfers_max, &c->at, &c->ready, &c->running);
+    g_autoptr(GArray) assigned = drover_queue_assign(c->jobs, c->fleet, &(DroverLimits){.transfers_per_target = c->transfers_max, .transfers_per_vm_disk = 1}, &c->at, &c->ready, &c->running);
     return assigned->len;
 }
 

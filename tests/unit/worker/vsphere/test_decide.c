@@ -200,11 +200,14 @@ static void test_power_on(void **state)
     g_autoptr(DroverVsphereVm) vm = a_vm(true, "");
     drover_vsphere_set(&vm->power_state, "poweredOff");
     drover_vsphere_set(&vm->annotation, "[drover] x");
-    assert_int_equal(drover_vm_power_on_step(vm), DROVER_VM_STEP_UNGUARD);
+    DroverVmOrder run = {0}, stay = {.stay_off = true};
+    assert_int_equal(drover_vm_power_on_step(vm, &run), DROVER_VM_STEP_UNGUARD);
+    assert_int_equal(drover_vm_power_on_step(vm, &stay), DROVER_VM_STEP_UNGUARD);
     drover_vsphere_set(&vm->annotation, "");
-    assert_int_equal(drover_vm_power_on_step(vm), DROVER_VM_STEP_POWER_ON);
+    assert_int_equal(drover_vm_power_on_step(vm, &run), DROVER_VM_STEP_POWER_ON);
+    assert_int_equal(drover_vm_power_on_step(vm, &stay), DROVER_VM_STEP_DONE);
     drover_vsphere_set(&vm->power_state, "poweredOn");
-    assert_int_equal(drover_vm_power_on_step(vm), DROVER_VM_STEP_DONE);
+    assert_int_equal(drover_vm_power_on_step(vm, &run), DROVER_VM_STEP_DONE);
 }
 
 static void test_annotation(void **state)
