@@ -7,7 +7,8 @@ import time
 import pytest
 
 from lib_vcsim import disk, vm
-from lib_vsphere_worker import SIZE, a_worker, confirm, done, take, vm_task, vsphere_leader  # noqa: F401
+from lib_vsphere_worker import (MIB, SIZE, a_worker, areas_of, confirm, done, inspect_task, take, vm_task,
+                                vsphere_leader)  # noqa: F401
 
 
 @pytest.fixture
@@ -82,19 +83,23 @@ def test_stood_still(leader, vcsim):
     assert vcsim.calls("CreateSnapshot_Task") == []
 
 
-def attempts(leader, worker, vcsim, action, round, **fields):
-    """ACTION until it succeeds, as the leader would; how many attempts it took."""
-    task = vm_task(leader, vcsim, action, round=round, **fields)
+def until_done(leader, worker, task, results=("source_vm", "inspected", "finished")):
+    """TASK until it succeeds, as the leader would: (what it reports, how many attempts it took)."""
     for attempt in range(1, 6):
-        this = vm_task(leader, vcsim, action, attempt, round, of=task, **fields)
-        leader.hand_out(this, worker)
-        confirm(leader, this)
-        end = leader.wait("events", lambda e: (e.task_id, e.attempt) == (this.task_id, attempt) and
-                          e.WhichOneof("body") in ("source_vm", "failed"), 60)
-        if end.WhichOneof("body") == "source_vm":
-            return attempt
+        task.attempt = attempt
+        leader.hand_out(task, worker)
+        confirm(leader, task)
+        end = leader.wait("events", lambda e: (e.task_id, e.attempt) == (task.task_id, attempt) and
+                          e.WhichOneof("body") in (*results, "failed"), 60)
+        if end.WhichOneof("body") in results:
+            return getattr(end, end.WhichOneof("body")), attempt
         assert end.failed.error.error_class == 1, end  # retryable
     raise AssertionError("no attempt succeeds")
+
+
+def attempts(leader, worker, vcsim, action, round, **fields):
+    """How many attempts ACTION took."""
+    return until_done(leader, worker, vm_task(leader, vcsim, action, round=round, **fields))[1]
 
 
 @pytest.mark.parametrize("what", [{"act": "expire"}, {"act": "drop"}, {"act": "truncate"}, {"act": "status-503"}, {"delay_ms": 700}],
@@ -115,3 +120,42 @@ def test_trouble_in_every_call(leader, vcsim, what):
             assert tries == 2
         round, skip = round + 1, skip + 1
     assert skip > 8, "a round makes more calls than that"
+
+
+# What happens in the method; the methods that it is tried in, beside those that a round is seen to call; attempts it may cost.
+FAULTS = [("HostCommunication", "call", 1), ("SystemError", "call", 1), ("TaskInProgress", "call", 1), ("NotAuthenticated", "call", 0),
+          ("SystemError", "task", 1)]
+
+
+@pytest.mark.parametrize("fault, where, costs", FAULTS, ids=lambda x: str(x))
+def test_faults_in_every_method(leader, vcsim, fault, where, costs):
+    """One fault in each method that rounds call: a repetition at most, and the round's result is the same."""
+    worker = a_worker(leader, vcsim)
+
+    def round_(number, since):
+        """A round without its copy: (change id, most attempts of its tasks)."""
+        taken, a = until_done(leader, worker, vm_task(leader, vcsim, "SNAPSHOT", round=number))
+        inspect = inspect_task(leader, vcsim, taken.snapshot_moref, number, since)
+        seen, b = until_done(leader, worker, inspect)
+        assert seen.areas_known and areas_of(seen) == ([(MIB, 65536)] if number else []), (number, seen)
+        _, c = until_done(leader, worker, vm_task(leader, vcsim, "REMOVE_SNAPSHOT", round=number))
+        assert vcsim.snapshots("web") == []
+        return taken.disks[0].change_id, max(a, b, c)
+
+    taken = take(leader, worker, vcsim)
+    since = taken.disks[0].change_id
+    done(leader, worker, vm_task(leader, vcsim, "REMOVE_SNAPSHOT"))
+    before = len(vcsim.calls())
+    vcsim.write("web", 2000, MIB, 512)
+    since, most = round_(1, since)
+    assert most == 1
+    methods = sorted({c["method"] for c in vcsim.calls(since=before)} - {"Login", "Logout"})
+    assert len(methods) >= 6, methods
+    if where == "task":
+        methods = [m for m in methods if m.endswith("_Task")]
+    for number, method in enumerate(methods, 2):
+        rule = vcsim.fault(method, fault, where=where)
+        vcsim.write("web", 2000, MIB, 512)
+        since, most = round_(number, since)
+        assert vcsim.hits(rule) == 1, method
+        assert most <= 1 + costs, (method, most)
