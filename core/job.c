@@ -73,6 +73,10 @@ void drover_step_fail(Step *step, const DroverFault *fault)
     DroverJob *job = step->job;
     if (drover_phase_is_ended(job->phase) || drover_phase_is_undoing(job->phase))
         return;
+    if (g_str_equal(job->failover_status, "completed")) { /* nothing is worth taking a VM away that serves already */
+        drover_outputs_audit(step->outputs, "error", "job.error", NULL, "%s", fault->message);
+        return;
+    }
     drover_fault_copy(&job->error, fault);
     job->keep_volumes = job->round > 0 || round_is_final(job); /* an earlier round is worth a comparison */
     drover_outputs_audit(step->outputs, "error", "job.error", NULL, "%s", fault->message);

@@ -34,7 +34,7 @@ static void take_outputs(Sim *sim)
     g_ptr_array_set_size(sim->outputs, 0);
 }
 
-Sim *sim_new(unsigned disks, bool failover)
+static Sim *make(unsigned disks, bool failover, bool vm)
 {
     Sim *sim = g_new0(Sim, 1);
     sim->limits = DROVER_LIMITS_DEFAULT;
@@ -54,14 +54,26 @@ Sim *sim_new(unsigned disks, bool failover)
         char *id = g_strdup_printf("disk%u", i), *path = g_strdup_printf("/images/%u.raw", i);
         g_ptr_array_add(names, id);
         g_ptr_array_add(names, path);
-        wanted[i] = (DroverDiskRequest){.disk_id = id, .source_kind = "file", .source = path, .spec = spec};
+        wanted[i] = (DroverDiskRequest){.disk_id = id,
+                                        .source_kind = vm ? "vsphere" : "file",
+                                        .source = path,
+                                        .vm = vm ? "vc1/vm-7" : "",
+                                        .source_key = vm ? 2000 + (int32_t)i : 0,
+                                        .spec = spec};
     }
+    DroverSourceVm source = {.present = vm,
+                             .vcenter = (char *)"vc1",
+                             .vm_moref = (char *)"vm-7",
+                             .vm_uuid = (char *)"42",
+                             .snapshot_max_age_ms = DROVER_SNAPSHOT_MAX_AGE_MS};
+    sim->vm.present = vm;
     DroverRequest request = {.job_id = "job-1",
                              .name = "web01",
                              .site = "",
                              .agent = "",
                              .submitter = "",
                              .failover = failover,
+                             .source = vm ? &source : NULL,
                              .disks = wanted,
                              .n_disks = disks,
                              .spec = spec};
@@ -69,6 +81,16 @@ Sim *sim_new(unsigned disks, bool failover)
     sim->job = drover_job_submit(&request, &places, &sim->limits, &sim->at, sim->outputs);
     take_outputs(sim);
     return sim;
+}
+
+Sim *sim_new(unsigned disks, bool failover)
+{
+    return make(disks, failover, false);
+}
+
+Sim *sim_new_vm(unsigned disks, bool failover)
+{
+    return make(disks, failover, true);
 }
 
 void sim_free(Sim *sim)
@@ -83,6 +105,7 @@ void sim_free(Sim *sim)
     g_free(sim->vm_id);
     g_free(sim->vm_state);
     g_free(sim->problem);
+    g_free(sim->vm.snapshot);
     g_free(sim);
 }
 
@@ -104,8 +127,7 @@ void sim_command(Sim *sim, DroverInputKind kind)
 
 /* ---- the agent */
 
-static void problem(Sim *sim, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static void problem(Sim *sim, const char *format, ...)
+void sim_problem(Sim *sim, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -132,35 +154,35 @@ static void execute(Sim *sim, const DroverOperation *op, DroverOperationResult *
     switch (op->kind) {
     case DROVER_OP_CREATE_VOLUME:
         if (op->size_bytes < CAPACITY)
-            problem(sim, "volume of %" G_GUINT64_FORMAT " bytes", op->size_bytes);
+            sim_problem(sim, "volume of %" G_GUINT64_FORMAT " bytes", op->size_bytes);
         put(sim, op->custom_id, "");
         result->volume_id = op->custom_id;
         break;
     case DROVER_OP_ATTACH_VOLUME:
         if (*place != '\0')
-            problem(sim, "attaching a volume at %s", place);
+            sim_problem(sim, "attaching a volume at %s", place);
         put(sim, op->volume_id, "appliance");
         result->device_path = "/dev/vdb";
         result->device_size_bytes = MAX(CAPACITY, op->size_bytes); /* volumes are whole GiB */
         break;
     case DROVER_OP_DETACH_VOLUME:
         if (open)
-            problem(sim, "detaching under an export");
+            sim_problem(sim, "detaching under an export");
         if (*place == '\0' && !op->undo)
-            problem(sim, "detaching a free volume");
+            sim_problem(sim, "detaching a free volume");
         if (g_str_equal(place, sim->vm_id) && *sim->vm_id != '\0' && g_str_equal(sim->vm_state, "Running"))
-            problem(sim, "detaching from a running VM");
+            sim_problem(sim, "detaching from a running VM");
         if (!g_str_equal(place, "gone"))
             put(sim, op->volume_id, "");
         break;
     case DROVER_OP_DELETE_VOLUME:
         if (*place != '\0' && !g_str_equal(place, "gone"))
-            problem(sim, "deleting a volume at %s", place);
+            sim_problem(sim, "deleting a volume at %s", place);
         g_hash_table_remove(sim->volumes, op->volume_id);
         break;
     case DROVER_OP_OPEN_EXPORT:
         if (!g_str_equal(place, "appliance"))
-            problem(sim, "opening a volume at %s", place);
+            sim_problem(sim, "opening a volume at %s", place);
         g_hash_table_replace(sim->exports, g_strdup(op->volume_id), g_strdup("open"));
         result->generation = op->generation;
         result->token = "0123456789abcdef0123456789abcdef";
@@ -173,7 +195,7 @@ static void execute(Sim *sim, const DroverOperation *op, DroverOperationResult *
         break;
     case DROVER_OP_DEPLOY_VM:
         if (*sim->vm_id != '\0' && !g_str_equal(sim->vm_id, op->custom_id))
-            problem(sim, "a second VM");
+            sim_problem(sim, "a second VM");
         g_free(sim->vm_id);
         sim->vm_id = g_strdup(op->custom_id);
         g_free(sim->vm_state);
@@ -184,13 +206,15 @@ static void execute(Sim *sim, const DroverOperation *op, DroverOperationResult *
     case DROVER_OP_SWAP_ROOT:
     case DROVER_OP_ATTACH_TO_VM:
         if (*place != '\0' || !g_str_equal(op->vm_id, sim->vm_id) || *sim->vm_id == '\0')
-            problem(sim, "giving a volume at %s to VM %s", place, op->vm_id);
+            sim_problem(sim, "giving a volume at %s to VM %s", place, op->vm_id);
         if (op->kind == DROVER_OP_ATTACH_TO_VM && (op->device_id == 0 || op->device_id == 3))
-            problem(sim, "device id %u", op->device_id);
+            sim_problem(sim, "device id %u", op->device_id);
         put(sim, op->volume_id, sim->vm_id);
         break;
     case DROVER_OP_START_VM:
     case DROVER_OP_STOP_VM:
+        if (op->kind == DROVER_OP_START_VM && sim->vm.present && !sim->vm.off)
+            sim_problem(sim, "the target VM starts while the source VM runs");
         g_free(sim->vm_state);
         sim->vm_state = g_strdup(op->kind == DROVER_OP_START_VM ? "Running" : "Stopped");
         result->vm_state = sim->vm_state;
@@ -203,7 +227,7 @@ static void execute(Sim *sim, const DroverOperation *op, DroverOperationResult *
             if (*sim->vm_id != '\0' && g_str_equal(at, sim->vm_id))
                 g_hash_table_iter_replace(&iter, g_strdup(""));
         if (!g_str_equal(op->vm_id, sim->vm_id) && *sim->vm_id != '\0')
-            problem(sim, "destroying VM %s", op->vm_id);
+            sim_problem(sim, "destroying VM %s", op->vm_id);
         g_free(sim->vm_id);
         sim->vm_id = g_strdup("");
         break;
@@ -217,7 +241,7 @@ void sim_operate(Sim *sim, guint index, const DroverFault *fault)
     DroverOperation *op = g_ptr_array_steal_index(sim->inbox, index);
     g_ptr_array_add(keep, op);
     if (!g_hash_table_add(sim->executed, g_strdup(op->operation_id)))
-        problem(sim, "operation %s twice", op->operation_id);
+        sim_problem(sim, "operation %s twice", op->operation_id);
     sim->operations++;
     DroverOperationResult result = {0};
     /* The worst failure: the object was made, but nobody says so. */
@@ -237,8 +261,13 @@ static void inspect(Sim *sim, const DroverDisk *disk)
     const uint64_t buckets[] = {128 * MIB, 0, 64 * MIB, 0, 1 * MIB, 512};
     g_autofree char *disk_id = g_strdup(disk->disk_id);
     g_autoptr(GBytes) identity = g_bytes_new("", 0);
+    g_autofree char *change_id = g_strdup_printf("%u", sim->vm.frozen);
+    g_autoptr(GArray) areas = g_array_new(false, false, sizeof(DroverRange));
+    if (sim->vm.present)
+        sim_vm_check_inspection(sim);
     DroverInspection found = {.identity = identity,
-                              .change_id = "",
+                              .change_id = sim->vm.present ? change_id : "",
+                              .areas = sim->vm.present && sim->job->round > 0 ? areas : NULL,
                               .format = "raw",
                               .capacity_bytes = CAPACITY,
                               .allocated_bytes = 193 * MIB + 512,
@@ -297,6 +326,10 @@ static void read_back(Sim *sim, DroverDisk *disk, const DroverTask *task, bool m
 
 void sim_run_task(Sim *sim, DroverDisk *disk, DroverTask *task, bool mismatch)
 {
+    if (task->kind == DROVER_TASK_SOURCE_VM) {
+        sim_vm_run(sim, task, SIM_VM_TOLD);
+        return;
+    }
     drover_task_assign(task, "worker-1", 0, &sim->at);
     assert_int_equal(drover_task_claimed(task, task->attempt, "worker-1", "w1", &sim->at),
                      DROVER_TASK_ACCEPTED);
@@ -330,6 +363,8 @@ bool sim_fair(Sim *sim)
         sim_operate(sim, 0, NULL);
         return true;
     }
+    if (sim_vm_release(sim))
+        return true;
     DroverTask *task = next_task(sim, &disk);
     if (task != NULL) {
         sim_run_task(sim, disk, task, false);
@@ -369,5 +404,5 @@ void sim_check(const Sim *sim)
 bool sim_is_clean(const Sim *sim)
 {
     return g_hash_table_size(sim->volumes) == 0 && g_hash_table_size(sim->exports) == 0 &&
-           *sim->vm_id == '\0';
+           *sim->vm_id == '\0' && sim->vm.snapshot == NULL;
 }

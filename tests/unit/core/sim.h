@@ -7,6 +7,19 @@
 #include "core/job.h"
 #include "core/spec.h"
 
+/* The source VM of a job, where it has one. */
+typedef struct {
+    bool present;
+    bool off;
+    bool guarded;
+    char *snapshot;        /* its name; NULL: none */
+    unsigned changes;      /* what the guest wrote so far */
+    unsigned frozen;       /* what the snapshot holds of that */
+    unsigned snapshots;    /* taken so far */
+    int32_t extra_key;     /* a disk that nobody named; 0: none */
+    const char *finding;   /* code of an error that the preflight finds; NULL: none */
+} SimVm;
+
 typedef struct Sim {
     DroverJob *job;
     DroverLimits limits;
@@ -18,6 +31,7 @@ typedef struct Sim {
     GHashTable *executed; /* operation ids, to find repetitions */
     char *vm_id;
     char *vm_state;
+    SimVm vm;
     char *problem;       /* the first thing that a real agent would have refused */
     unsigned operations; /* executed or failed so far */
     /* called before every input; may replace sim->job by an equal one */
@@ -32,6 +46,7 @@ typedef struct {
 } SimCheckpoint;
 
 Sim *sim_new(unsigned disks, bool failover);
+Sim *sim_new_vm(unsigned disks, bool failover); /* the disks belong to a VM */
 void sim_free(Sim *sim);
 
 void sim_input(Sim *sim, const DroverInput *input);
@@ -41,6 +56,16 @@ void sim_command(Sim *sim, DroverInputKind kind);
 void sim_operate(Sim *sim, guint index, const DroverFault *fault);
 /* A task goes through in one go; cells whose number is in MISMATCH (NULL: none) are found to differ. */
 void sim_run_task(Sim *sim, DroverDisk *disk, DroverTask *task, bool mismatch);
+/* sim_vm.c: the worker's part in a task about the source VM. The task is claimed if it is not yet; then TOLD: it is done
+ * and reported; ACTED: it is done, but its worker is lost; else the worker is lost before it did anything. */
+typedef enum { SIM_VM_TOLD, SIM_VM_ACTED, SIM_VM_LOST } SimVmOutcome;
+void sim_vm_run(Sim *sim, DroverTask *task, SimVmOutcome outcome);
+void sim_vm_claim(Sim *sim, DroverTask *task);
+/* A worker that was asked to stop says that it has; true when there was one. */
+bool sim_vm_release(Sim *sim);
+void sim_vm_check_inspection(Sim *sim);
+void sim_problem(Sim *sim, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
 /* Whatever is next, with success. False when there is nothing left to do. */
 bool sim_fair(Sim *sim);
 /* sim_fair until the job has ended; fails the test after too many steps. */
