@@ -239,7 +239,7 @@ static bool disk_args(const Drover__V1__DiskState *disk, GPtrArray *args, GError
 
 static bool task_args(const Drover__V1__TaskState *task, GPtrArray *args, GError **error)
 {
-    static const char *const kinds[] = {NULL, "inspect", "copy", "repair"};
+    static const char *const kinds[] = {NULL, "inspect", "copy", "repair", "source-vm"};
     const Drover__V1__ByteCounts *counts = task->counts;
     uint64_t length = task->range ? task->range->length : 0;
     bool done = task->status == DROVER__V1__TASK_STATUS__TASK_STATUS_DONE && counts;

@@ -1,4 +1,4 @@
--- Task state record. 7 job, 8 disk, 9 task, 10 version, 11 round, 12 kind (copy, repair, inspect), 13 planned bytes,
+-- Task state record. 7 job, 8 disk, 9 task, 10 version, 11 round, 12 kind (copy, repair, inspect, source-vm), 13 planned bytes,
 -- 14 length of the range, 15 finished (0 or 1), 16 final data bytes, 17 final zero bytes, 18 updated ms, 19 updated ISO.
 local function apply()
   local job, disk, id, version, kind = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10]), ARGV[12]
