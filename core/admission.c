@@ -72,3 +72,18 @@ char *drover_admission_refuse(const DroverAdmission *admission, const DroverJob 
     }
     return why;
 }
+
+DroverAdmission *drover_admission_of(GPtrArray *jobs, const DroverLimits *limits)
+{
+    DroverAdmission *admission = drover_admission_new(limits);
+    for (guint j = 0; j < jobs->len; j++) {
+        const DroverJob *job = jobs->pdata[j];
+        for (guint d = 0; d < job->disks->len; d++) {
+            const DroverDisk *disk = job->disks->pdata[d];
+            for (guint t = 0; t < disk->tasks->len; t++)
+                if (drover_task_moves_data(disk->tasks->pdata[t]) && drover_task_is_live(disk->tasks->pdata[t]))
+                    drover_admission_count(admission, job, disk);
+        }
+    }
+    return admission;
+}

@@ -18,6 +18,9 @@ DroverAdmission *drover_admission_new(const DroverLimits *limits);
 void drover_admission_free(DroverAdmission *admission);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverAdmission, drover_admission_free)
 
+/* With all copies that run now. JOBS: DroverJob. */
+DroverAdmission *drover_admission_of(GPtrArray *jobs, const DroverLimits *limits);
+
 /* One more copy of DISK runs. */
 void drover_admission_count(DroverAdmission *admission, const DroverJob *job, const DroverDisk *disk);
 /* NULL when one more copy of DISK may run, else what has reached its limit, for people; newly allocated. */

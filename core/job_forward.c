@@ -296,6 +296,8 @@ static void copying(Step *step)
 {
     DroverJob *job = step->job;
     bool all_final = true;
+    if (drover_step_rebase(step))
+        return;
     for (guint i = 0; i < job->disks->len; i++) {
         DroverDisk *disk = job->disks->pdata[i];
         if (*disk->receipt != '\0')

@@ -35,6 +35,13 @@ void drover_step_rounds_over(Step *step); /* every disk of the round is final: w
 /* Settles what kind of round DISK gets from what was found, and plans it when that is by areas. False with FAULT. */
 bool drover_step_decide_round(Step *step, DroverDisk *disk, const DroverInspection *found, DroverFault *fault);
 
+void drover_step_remember_round(Step *step); /* in the job's list of rounds */
+
+/* job_rebase.c */
+bool drover_step_rebase(Step *step); /* the round was cut short, because its snapshot is too old */
+bool drover_job_is_rebasing(const DroverJob *job); /* cut short, and the next round not yet planned */
+GArray *drover_disk_areas_with_carried(const DroverDisk *disk, const GArray *areas); /* of DroverRange */
+
 /* job_source.c. All do nothing, and are true, for a job whose disks belong to no VM. */
 bool drover_step_source_checked(Step *step); /* round 0: its preflight is done, and every disk's size known */
 /* This round's snapshot is there: the one before is gone, and for the last round the VM is off. */

@@ -28,6 +28,8 @@ static bool last_round_is_due(const DroverJob *job)
         last = &g_array_index(job->rounds, DroverRoundSummary, i);
         since_asked += last->round > 0 && last->started_at_ms >= job->failover_started_at_ms;
     }
+    if (drover_job_is_rebasing(job))
+        return false;
     return last == NULL || drover_source_is_off(job) || last->finished_at_ms - last->started_at_ms <= LAST_ROUND_MS ||
            since_asked >= ROUNDS_BEFORE_LAST ||
            (since_asked > 0 && before != NULL && last->moved_bytes > before->moved_bytes / 4 * 3);
@@ -144,7 +146,9 @@ void drover_step_replicating(Step *step)
     DroverJob *job = step->job;
     if (!drover_step_source_released(step))
         return;
-    if (job->failover_requested)
+    if (drover_job_is_rebasing(job))
+        drover_step_begin_round(step, 0);
+    else if (job->failover_requested)
         drover_step_begin_round(step, job->deep_verify_before_cutover ? DROVER_SYNC_DEEP_VERIFY : 0);
     else if (job->round_interval_ms == 0)
         drover_step_enter(step, DROVER_PHASE_PARKING);
@@ -152,7 +156,7 @@ void drover_step_replicating(Step *step)
         drover_step_begin_round(step, 0);
 }
 
-static void remember_round(Step *step)
+void drover_step_remember_round(Step *step)
 {
     DroverJob *job = step->job;
     DroverRoundSummary summary = {
@@ -169,17 +173,19 @@ static void remember_round(Step *step)
     if (job->rounds->len >= DROVER_ROUNDS_KEPT)
         g_array_remove_index(job->rounds, 0);
     g_array_append_val(job->rounds, summary);
-    job->replicated_until_ms = job->round_started_at_ms;
     job->dirty = true;
+    bool cut_short = drover_job_is_rebasing(job);
+    if (!cut_short)
+        job->replicated_until_ms = job->round_started_at_ms;
     drover_outputs_audit(step->outputs, "info", "job.round-done", NULL,
-                         "Round %u (%s) is final: %" G_GUINT64_FORMAT " bytes moved", job->round,
-                         drover_sync_type_name(summary.sync_type), summary.moved_bytes);
+                         "Round %u (%s) is %s: %" G_GUINT64_FORMAT " bytes moved", job->round,
+                         drover_sync_type_name(summary.sync_type), cut_short ? "cut short" : "final", summary.moved_bytes);
 }
 
 void drover_step_rounds_over(Step *step)
 {
     DroverJob *job = step->job;
-    remember_round(step);
+    drover_step_remember_round(step);
     /* A replicated job is handed over after a round that began when that had been asked for. */
     bool last = drover_source_goes_off(job)
                     ? job->final_round
@@ -226,6 +232,12 @@ static bool sizes_allow(const DroverDisk *disk, const DroverInspection *found, D
     return fault->error_class == 0;
 }
 
+static void forget_carried(DroverDisk *disk)
+{
+    drover_set_string(&disk->base_change_id, "");
+    g_clear_pointer(&disk->carried, g_array_unref);
+}
+
 bool drover_step_decide_round(Step *step, DroverDisk *disk, const DroverInspection *found, DroverFault *fault)
 {
     const DroverJob *job = step->job;
@@ -237,8 +249,10 @@ bool drover_step_decide_round(Step *step, DroverDisk *disk, const DroverInspecti
     }
     bool grown = found->capacity_bytes > disk->capacity_bytes;
     if (job->sync_type != DROVER_SYNC_DEEP_VERIFY && !grown && found->areas != NULL) {
+        g_autoptr(GArray) areas = drover_disk_areas_with_carried(disk, found->areas);
         disk->sync_type = DROVER_SYNC_INCREMENTAL;
-        plan_areas(step, disk, found->areas);
+        plan_areas(step, disk, areas);
+        forget_carried(disk);
         return true;
     }
     if (job->digest == DROVER_DIGEST_NONE) {
@@ -249,6 +263,7 @@ bool drover_step_decide_round(Step *step, DroverDisk *disk, const DroverInspecti
         return false;
     }
     disk->sync_type = DROVER_SYNC_DEEP_VERIFY;
+    forget_carried(disk);
     if (grown)
         drover_outputs_audit(step->outputs, "info", "disk.grown", disk->disk_id,
                              "Grown from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT " bytes; comparing all of it",

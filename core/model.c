@@ -151,12 +151,13 @@ static void disk_free(void *data)
     char *strings[] = {disk->disk_id,     disk->format,       disk->volume_id, disk->device_path,
                        disk->export_name, disk->nbd_host,     disk->change_id, disk->previous_change_id,
                        disk->receipt,     disk->round_digest, disk->vm_id,     disk->token,
-                       disk->previous_receipt, disk->found_change_id, disk->datastore};
+                       disk->previous_receipt, disk->found_change_id, disk->datastore, disk->base_change_id};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_free(strings[i]);
     g_clear_pointer(&disk->spec, g_bytes_unref);
     g_clear_pointer(&disk->identity, g_bytes_unref);
     g_array_unref(disk->buckets);
+    g_clear_pointer(&disk->carried, g_array_unref);
     g_ptr_array_unref(disk->tasks);
     g_ptr_array_unref(disk->retired);
     drover_cells_free(disk->cells);
@@ -209,7 +210,7 @@ DroverDisk *drover_job_add_disk(DroverJob *job, const char *disk_id)
     char **strings[] = {&disk->format,       &disk->volume_id, &disk->device_path,        &disk->export_name,
                         &disk->nbd_host,     &disk->change_id, &disk->previous_change_id, &disk->receipt,
                         &disk->round_digest, &disk->vm_id,     &disk->previous_receipt,   &disk->found_change_id,
-                        &disk->datastore};
+                        &disk->datastore,    &disk->base_change_id};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         *strings[i] = g_strdup("");
     disk->buckets = g_array_new(false, true, sizeof(uint64_t));

@@ -208,6 +208,8 @@ typedef struct {
     char *previous_receipt;
     char *found_change_id; /* of the round under way: change_id when it is final */
     int sync_type;         /* DroverSyncType of the current or last round; 0 until it is decided */
+    char *base_change_id;  /* where a round that was cut short stood; "": change_id counts */
+    GArray *carried;       /* DroverRange, sorted: what that round left to copy; NULL: none */
     int32_t source_key;    /* from the spec: VirtualDevice.key of a VM's disk */
     char *datastore;       /* moref of the source's; "" while not known */
     GPtrArray *tasks; /* DroverTask */

@@ -168,8 +168,8 @@ static bool assign_one(DroverAdmission *admission, Share *share, GArray *workers
     return true;
 }
 
-static GArray *collect_shares(GPtrArray *jobs, GArray *workers, DroverAdmission *admission, const DroverAt *at,
-                              uint64_t *ready, uint64_t *running)
+static GArray *collect_shares(GPtrArray *jobs, GArray *workers, const DroverAt *at, uint64_t *ready,
+                              uint64_t *running)
 {
     GArray *shares = g_array_new(false, false, sizeof(Share));
     *ready = *running = 0;
@@ -184,8 +184,6 @@ static GArray *collect_shares(GPtrArray *jobs, GArray *workers, DroverAdmission 
                 if (drover_task_is_live(task)) {
                     take_slot(workers, task);
                     share.running++;
-                    if (drover_task_moves_data(task))
-                        drover_admission_count(admission, share.job, disk);
                 }
             }
         }
@@ -207,8 +205,8 @@ GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, const Dro
         Worker worker = {process, process->copy_slots, process->source_slots};
         g_array_append_val(workers, worker);
     }
-    g_autoptr(DroverAdmission) admission = drover_admission_new(limits);
-    g_autoptr(GArray) shares = collect_shares(jobs, workers, admission, at, ready, running);
+    g_autoptr(DroverAdmission) admission = drover_admission_of(jobs, limits);
+    g_autoptr(GArray) shares = collect_shares(jobs, workers, at, ready, running);
     GArray *assignments = g_array_new(false, false, sizeof(DroverAssignment));
     for (Share *share; (share = next_share(shares)) != NULL;) {
         if (assign_one(admission, share, workers, at, assignments)) {

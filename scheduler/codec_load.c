@@ -158,6 +158,17 @@ static DroverSyncStatus sync_status_of(const char *name)
     return DROVER_SYNC_PENDING;
 }
 
+static GArray *load_deltas(const uint64_t *deltas, size_t n, uint64_t end)
+{
+    GArray *areas = g_array_new(false, false, sizeof(DroverRange));
+    for (size_t i = 0; i + 1 < n; i += 2) {
+        DroverRange area = {end + deltas[i], deltas[i + 1]};
+        g_array_append_val(areas, area);
+        end = area.offset + area.length;
+    }
+    return areas;
+}
+
 static void load_disk(DroverJob *job, DroverDisk *disk, const Drover__V1__DiskState *state)
 {
     disk->version = state->version;
@@ -199,6 +210,9 @@ static void load_disk(DroverJob *job, DroverDisk *disk, const Drover__V1__DiskSt
     drover_set_string(&disk->found_change_id, state->found_change_id);
     disk->sync_type = (int)state->sync_type;
     drover_set_string(&disk->datastore, state->datastore);
+    drover_set_string(&disk->base_change_id, state->base_change_id);
+    if (state->n_carried_area_deltas > 0)
+        disk->carried = load_deltas(state->carried_area_deltas, state->n_carried_area_deltas, 0);
     /* Cells are needed while a round is under way; the other records and the checkpoints fill them. */
     if (job->phase == DROVER_PHASE_COPYING && *disk->receipt == '\0') {
         disk->cells = drover_cells_new(disk->capacity_bytes);
@@ -245,13 +259,7 @@ static void load_areas(const DroverDisk *disk, DroverTask *task, const Drover__V
 {
     if (disk->sync_type != DROVER_SYNC_INCREMENTAL || task->kind != DROVER_TASK_COPY)
         return;
-    uint64_t end = task->range.offset;
-    task->areas = g_array_new(false, false, sizeof(DroverRange));
-    for (size_t i = 0; i + 1 < state->n_area_deltas; i += 2) {
-        DroverRange area = {end + state->area_deltas[i], state->area_deltas[i + 1]};
-        g_array_append_val(task->areas, area);
-        end = area.offset + area.length;
-    }
+    task->areas = load_deltas(state->area_deltas, state->n_area_deltas, task->range.offset);
 }
 
 static void load_task(const DroverJob *job, DroverDisk *disk, const Drover__V1__TaskState *state)

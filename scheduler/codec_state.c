@@ -162,6 +162,20 @@ GBytes *codec_job_state(const DroverJob *job)
     return packed;
 }
 
+/* Pairs: the gap since END or since the area before, and the length. */
+static uint64_t *area_deltas(GPtrArray *arena, const GArray *areas, uint64_t end, size_t *n)
+{
+    uint64_t *deltas = codec_alloc(arena, sizeof(uint64_t) * 2 * ((size_t)areas->len + 1));
+    *n = 0;
+    for (guint i = 0; i < areas->len; i++) {
+        const DroverRange *area = &g_array_index(areas, DroverRange, i);
+        deltas[(*n)++] = area->offset - end;
+        deltas[(*n)++] = area->length;
+        end = area->offset + area->length;
+    }
+    return deltas;
+}
+
 GBytes *codec_disk_state(const DroverJob *job, const DroverDisk *disk)
 {
     g_autoptr(GPtrArray) arena = codec_arena();
@@ -202,6 +216,9 @@ GBytes *codec_disk_state(const DroverJob *job, const DroverDisk *disk)
     state.found_change_id = disk->found_change_id;
     state.sync_type = (Drover__V1__SyncType)disk->sync_type;
     state.datastore = disk->datastore;
+    state.base_change_id = disk->base_change_id;
+    if (disk->carried != NULL)
+        state.carried_area_deltas = area_deltas(arena, disk->carried, 0, &state.n_carried_area_deltas);
     Drover__V1__StateRecord record = DROVER__V1__STATE_RECORD__INIT;
     record.record_case = DROVER__V1__STATE_RECORD__RECORD_DISK;
     record.disk = &state;
@@ -209,20 +226,6 @@ GBytes *codec_disk_state(const DroverJob *job, const DroverDisk *disk)
     codec_free(state.spec);
     codec_free(state.identity);
     return packed;
-}
-
-static void fill_areas(GPtrArray *arena, Drover__V1__TaskState *state, const DroverTask *task)
-{
-    if (task->areas == NULL)
-        return;
-    uint64_t end = task->range.offset;
-    state->area_deltas = codec_alloc(arena, sizeof(uint64_t) * 2 * ((size_t)task->areas->len + 1));
-    for (guint i = 0; i < task->areas->len; i++) {
-        const DroverRange *area = &g_array_index(task->areas, DroverRange, i);
-        state->area_deltas[state->n_area_deltas++] = area->offset - end;
-        state->area_deltas[state->n_area_deltas++] = area->length;
-        end = area->offset + area->length;
-    }
 }
 
 GBytes *codec_task_state(const DroverJob *job, const DroverDisk *disk, const DroverTask *task)
@@ -254,7 +257,8 @@ GBytes *codec_task_state(const DroverJob *job, const DroverDisk *disk, const Dro
         range.offset = task->range.offset;
         range.length = task->range.length;
         state.range = &range;
-        fill_areas(arena, &state, task);
+        if (task->areas != NULL)
+            state.area_deltas = area_deltas(arena, task->areas, task->range.offset, &state.n_area_deltas);
         if (disk->cells != NULL) {
             verified = drover_cells_verified_bits(disk->cells, &task->range);
             state.verified_cells.data = verified->data;

@@ -33,7 +33,7 @@ GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const D
     codec_point_at_snapshot(job, spec->source);
     inspect.source = spec->source;
     inspect.changed_areas = job->round > 0 && job->sync_type != DROVER_SYNC_DEEP_VERIFY;
-    inspect.since_change_id = disk->change_id;
+    inspect.since_change_id = *disk->base_change_id != '\0' ? disk->base_change_id : disk->change_id;
     message.assigned_to = task->owner_process;
     message.body_case = DROVER__V1__TASK__BODY_INSPECT;
     message.inspect = &inspect;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/dispatch.h"
 
+#include "core/admission.h"
 #include "core/grants.h"
 #include "core/queue.h"
 #include "core/task.h"
@@ -66,6 +67,39 @@ static const char *agent_silence(World *world, const DroverJob *job, const Drove
     return needed && drover_fleet_agent(world->fleet, job->agent, at) == NULL ? job->agent : NULL;
 }
 
+static bool runs_anything(const DroverJob *job)
+{
+    for (guint d = 0; d < job->disks->len; d++) {
+        const DroverDisk *disk = job->disks->pdata[d];
+        for (guint t = 0; t < disk->tasks->len; t++)
+            if (drover_task_is_live(disk->tasks->pdata[t]))
+                return true;
+    }
+    return false;
+}
+
+/* What keeps all copies of a job that runs none; NULL: nothing. */
+static char *not_admitted(const DroverAdmission *admission, const DroverJob *job)
+{
+    char *why = NULL;
+    for (guint d = 0; d < job->disks->len; d++) {
+        g_free(why);
+        why = drover_admission_refuse(admission, job, job->disks->pdata[d]);
+        if (why == NULL)
+            return NULL;
+    }
+    return why;
+}
+
+static char *old_snapshot(World *world, const DroverJob *job)
+{
+    int64_t age_ms = world->now_ms - job->source.snapshot_at_ms;
+    if (job->source.snapshot_at_ms == 0 || age_ms < (int64_t)job->source.snapshot_max_age_ms)
+        return NULL;
+    return g_strdup_printf("the snapshot of VM %s is %" G_GINT64_FORMAT " hours old and grows; its datastore may run full",
+                           job->source.vm_moref, age_ms / 3600000);
+}
+
 static bool waits_for_worker(const DroverJob *job, const DroverAt *at)
 {
     for (guint d = 0; d < job->disks->len; d++) {
@@ -77,7 +111,7 @@ static bool waits_for_worker(const DroverJob *job, const DroverAt *at)
     return false;
 }
 
-static void explain(World *world, DroverJob *job)
+static void explain(World *world, DroverJob *job, const DroverAdmission *admission)
 {
     DroverAt at = world_at(world, NULL);
     g_autofree char *why = NULL;
@@ -88,7 +122,11 @@ static void explain(World *world, DroverJob *job)
         g_autoptr(GPtrArray) workers = drover_fleet_ready(world->fleet, DROVER_ROLE_WORKER, job->site, &at);
         if (workers->len == 0)
             why = g_strdup_printf("no worker of site %s is alive", job->site);
+        else if (!runs_anything(job) && job->phase == DROVER_PHASE_COPYING)
+            why = not_admitted(admission, job);
     }
+    if (why == NULL)
+        why = old_snapshot(world, job);
     if (!drover_job_wants_agent(job))
         drover_job_set_stall(job, why);
     world_touch(world, job);
@@ -110,6 +148,7 @@ static void choose_agent(World *world, DroverJob *job, GPtrArray *active)
 
 static void check_jobs(World *world, GPtrArray *active)
 {
+    g_autoptr(DroverAdmission) admission = drover_admission_of(active, &world->options->limits);
     for (guint i = 0; i < active->len; i++) {
         DroverJob *job = active->pdata[i];
         if (!world->replaying) {
@@ -119,7 +158,7 @@ static void check_jobs(World *world, GPtrArray *active)
         }
         DroverInput tick = {.kind = DROVER_INPUT_TICK};
         world_step(world, job, &tick);
-        explain(world, job);
+        explain(world, job, admission);
     }
 }
 

@@ -50,7 +50,7 @@ static void remove_snapshot(Sim *sim)
     for (guint i = 0; final && i < sim->job->disks->len; i++) {
         const DroverDisk *disk = sim->job->disks->pdata[i];
         g_autofree char *change_id = g_strdup_printf("%u", vm->frozen);
-        if (!g_str_equal(disk->change_id, change_id))
+        if (!g_str_equal(disk->change_id, change_id) && !g_str_equal(disk->base_change_id, change_id))
             sim_problem(sim, "snapshot %s goes before change id %s is on record", vm->snapshot, change_id);
     }
     g_clear_pointer(&vm->snapshot, g_free);

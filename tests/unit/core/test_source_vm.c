@@ -314,6 +314,56 @@ static void test_random_sequences(void **state)
     }
 }
 
+/* ---- a snapshot that gets too old */
+
+static DroverTask *next_copy(const DroverDisk *disk)
+{
+    for (guint i = 0; i < disk->tasks->len; i++) {
+        DroverTask *task = disk->tasks->pdata[i];
+        if (task->kind == DROVER_TASK_COPY && task->status == DROVER_TASK_READY)
+            return task;
+    }
+    return NULL;
+}
+
+static void run_until_copying(Sim *sim, uint32_t round)
+{
+    for (int i = 0; i < 1000 && (sim->job->phase != DROVER_PHASE_COPYING || sim->job->round != round); i++)
+        sim_fair(sim);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_COPYING);
+}
+
+static void test_rebase(void **state)
+{
+    (void)state;
+    Sim *sim = sim_new_vm(2, false);
+    sim->job->range_bytes = 2 * DROVER_CELL_BYTES;
+    run_until_copying(sim, 0);
+    DroverDisk *disk = sim->job->disks->pdata[0];
+    sim->at.now_ms += DROVER_SNAPSHOT_MAX_AGE_MS + 1;
+    sim_command(sim, DROVER_INPUT_TICK);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_COPYING); /* nothing is copied yet: a younger one would not help */
+    sim_run_task(sim, disk, next_copy(disk), false);
+    g_autofree char *base = g_strdup(disk->found_change_id);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_REPLICATING);
+    assert_string_equal(disk->base_change_id, base);
+    assert_string_equal(disk->change_id, "");
+    run_until_copying(sim, 1);
+    assert_string_equal(disk->base_change_id, "");
+    assert_null(disk->carried);
+    assert_int_equal(disk->sync_type, DROVER_SYNC_INCREMENTAL);
+    uint64_t planned = 0;
+    for (guint i = 0; i < disk->tasks->len; i++)
+        planned += ((const DroverTask *)disk->tasks->pdata[i])->planned_bytes;
+    assert_int_equal(planned, disk->capacity_bytes - 2 * DROVER_CELL_BYTES);
+    sim_finish(sim);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_COMPLETED);
+    assert_int_equal(sim->vm.snapshots, 2);
+    assert_int_equal(sim->job->rounds->len, 2);
+    expect_released(sim, false);
+    sim_free(sim);
+}
+
 /* ---- admission */
 
 static void test_admission(void **state)
@@ -359,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_a_disk_is_added),
         cmocka_unit_test(test_every_point),
         cmocka_unit_test(test_random_sequences),
+        cmocka_unit_test(test_rebase),
         cmocka_unit_test(test_admission),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,6 +34,37 @@ static Sim *new_sim(unsigned disks, bool failover)
     return sim;
 }
 
+/* The same with disks of a VM. */
+static Sim *new_vm_sim(unsigned disks, bool failover)
+{
+    Sim *sim = sim_new_vm(disks, failover);
+    Drover__V1__JobSpec spec = DROVER__V1__JOB_SPEC__INIT;
+    Drover__V1__DiskSpec disk = DROVER__V1__DISK_SPEC__INIT, *list[] = {&disk};
+    Drover__V1__DiskSource source = DROVER__V1__DISK_SOURCE__INIT;
+    Drover__V1__VsphereSource vsphere = DROVER__V1__VSPHERE_SOURCE__INIT;
+    vsphere.vcenter = sim->job->source.vcenter;
+    vsphere.vm_moref = sim->job->source.vm_moref;
+    vsphere.vm_uuid = sim->job->source.vm_uuid;
+    source.kind_case = DROVER__V1__DISK_SOURCE__KIND_VSPHERE;
+    source.vsphere = &vsphere;
+    disk.source = &source;
+    for (guint i = 0; i < sim->job->disks->len; i++) {
+        DroverDisk *known = sim->job->disks->pdata[i];
+        vsphere.disk_key = known->source_key;
+        g_bytes_unref(known->spec);
+        known->spec = pack(&disk.base);
+    }
+    spec.name = sim->job->name;
+    spec.source_site = sim->job->site;
+    spec.failover = failover;
+    spec.range_bytes = sim->job->range_bytes = 2 * DROVER_CELL_BYTES;
+    spec.n_disks = 1;
+    spec.disks = list;
+    g_bytes_unref(sim->job->spec);
+    sim->job->spec = pack(&spec.base);
+    return sim;
+}
+
 static void load(bool (*loader)(const uint8_t *, size_t, GHashTable *, GError **), GBytes *taken,
                  GHashTable *table)
 {
@@ -139,6 +170,59 @@ static void test_a_new_leader_at_every_step(void **state)
         assert_true(sim_is_clean(sim));
         sim_free(sim);
     }
+}
+
+static void test_a_new_leader_for_a_vm(void **state)
+{
+    (void)state;
+    for (int failover = 0; failover < 2; failover++) {
+        Sim *sim = new_vm_sim(2, failover);
+        unsigned copied = 0;
+        while (sim_fair(sim)) {
+            replace_leader(sim);
+            if (sim->job->phase == DROVER_PHASE_COPYING && sim->job->round == 0 && ++copied == 3) /* then it is too old */
+                sim->at.now_ms += DROVER_SNAPSHOT_MAX_AGE_MS + 1;
+        }
+        assert_int_equal(sim->job->phase, DROVER_PHASE_COMPLETED);
+        assert_int_equal(sim->vm.snapshots, failover ? 3 : 2);
+        sim_command(sim, DROVER_INPUT_CLEANUP);
+        while (sim_fair(sim))
+            replace_leader(sim);
+        assert_true(sim_is_clean(sim));
+        sim_free(sim);
+    }
+}
+
+/* Tasks say which snapshot they read, which the spec cannot know. */
+static void test_tasks_for_a_vm(void **state)
+{
+    (void)state;
+    Sim *sim = new_vm_sim(1, false);
+    while (sim->job->phase != DROVER_PHASE_COPYING)
+        sim_fair(sim);
+    DroverDisk *disk = sim->job->disks->pdata[0];
+    for (guint i = 0; i < disk->tasks->len; i++) {
+        const DroverTask *task = disk->tasks->pdata[i];
+        g_autoptr(GBytes) packed = task->kind == DROVER_TASK_COPY      ? codec_copy_task(sim->job, disk, task, 0, 1)
+                                   : task->kind == DROVER_TASK_INSPECT ? codec_inspect_task(sim->job, disk, task, 1)
+                                                                       : codec_source_vm_task(sim->job, disk, task, 1);
+        gsize len = 0;
+        const uint8_t *data = g_bytes_get_data(packed, &len);
+        Drover__V1__Task *message = drover__v1__task__unpack(NULL, len, data);
+        assert_string_equal(message->disk_id, "disk0");
+        if (task->kind == DROVER_TASK_COPY) {
+            assert_string_equal(message->copy->source->vsphere->snapshot_moref, "snapshot-1");
+        } else if (task->kind == DROVER_TASK_INSPECT) {
+            assert_string_equal(message->inspect->source->vsphere->snapshot_moref, "snapshot-1");
+        } else {
+            assert_string_equal(message->source_vm->vm_moref, "vm-7");
+            assert_int_equal(message->source_vm->n_disk_keys, 1);
+            assert_int_equal(message->source_vm->disk_keys[0], 2000);
+            assert_string_equal(message->source_vm->snapshot_name, "drover-job-1-r0");
+        }
+        drover__v1__task__free_unpacked(message, NULL);
+    }
+    sim_free(sim);
 }
 
 static void test_a_new_leader_in_a_repair(void **state)
@@ -290,6 +374,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_new_leader_at_every_step),
+        cmocka_unit_test(test_a_new_leader_for_a_vm),
+        cmocka_unit_test(test_tasks_for_a_vm),
         cmocka_unit_test(test_a_new_leader_in_a_repair),
         cmocka_unit_test(test_cancel_under_a_new_leader),
         cmocka_unit_test(test_commands),
