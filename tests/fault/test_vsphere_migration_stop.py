@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrations of VMs that are cancelled at bad moments, whose guests do not shut down, or that are replicated until cutover."""
+
+import pytest
+
+from fleet import wait_for
+from lib_vcsim import disk, vm
+from lib_vsphere_migration import difference, disk_id, make_lab  # noqa: F401
+from observe import CELL, MIB, cloud, exports, job_hash, job_log, view, volume_path, wait_job
+
+SIZE = CELL + 8 * MIB
+
+
+@pytest.fixture
+def bench(make_lab):  # noqa: F811
+    """bench(name={...of the vm}, ...) -> labs by name, of one fleet; each guest has written some."""
+    def make(**vms):
+        first = make_lab(vms=[vm(name, **{"disks": [disk(SIZE)], "shutdown_ms": 500, **more}) for name, more in vms.items()])
+        labs = {name: first.of(name) for name in vms}
+        for lab in labs.values():
+            lab.guest_writes({2000: [(MIB, 20 * MIB), (CELL, MIB)]}, seed=1)
+        return labs
+    return make
+
+
+def failover_status(lab, job):
+    return view(lab.fleet).hget(f"drover:failover:{job}", "status")
+
+
+def as_it_was(lab):
+    """Nothing of ours is at the source VM, which runs."""
+    lab.check_nothing_left()
+    found = lab.vcsim.vm(lab.name)
+    assert found["power"] == "poweredOn" and "drover" not in found["annotation"], found
+
+
+def test_cancelled_at_bad_moments(bench, tmp_path):
+    labs = bench(freezing={}, copying={}, releasing={}, off={})
+    fleet, vcsim = labs["off"].fleet, labs["off"].vcsim
+    labs["off"].submit("off", tmp_path)
+    wait_job(fleet, "off")
+
+    rules = {"freezing": vcsim.rule("CreateSnapshot_Task", where="task", run_ms=3000, object="freezing", skip=1),
+             "releasing": vcsim.rule("RemoveSnapshot_Task", where="task", run_ms=3000, object="releasing", skip=1),
+             "off": vcsim.rule("CreateSnapshot_Task", where="task", run_ms=3000, object="off")}
+    labs["freezing"].submit("freezing", tmp_path)
+    labs["copying"].submit("copying", tmp_path, bandwidth_limit="4M")
+    labs["releasing"].submit("releasing", tmp_path)
+    fleet.drover("failover", "live", "off")
+    happened = {name: (lambda rule=rule: vcsim.hits(rule)) for name, rule in rules.items()}
+    happened["copying"] = lambda: int(job_hash(fleet, "copying").get("bytes_transferred", 0)) > 0
+    while happened:
+        name = wait_for(lambda: next((n for n, f in happened.items() if f()), None), 90, f"One of {sorted(happened)}")
+        fleet.drover("cancel", name)
+        del happened[name]
+    assert vcsim.vm("off")["power"] == "poweredOff"
+    for name, lab in labs.items():
+        wait_job(fleet, name, "cancelled")
+        as_it_was(lab)
+    assert exports(fleet) == []
+    state = cloud(fleet)
+    left = [v for v in state["volumes"].values() if v.get("state") not in ("Expunged", "Destroy") and v.get("type") == "DATADISK"]
+    assert not left, left
+    assert not [v for v in state["vms"].values() if v["name"] in labs and v["state"] not in ("Expunging", "Destroyed", "Expunged")]
+    assert len(vcsim.calls("PowerOnVM_Task")) == 1
+
+
+def test_guests_that_do_not_shut_down(bench, tmp_path):
+    """Asked in vain: the failover is called off, the source runs on; switched off by policy; or waited for."""
+    policies = {"ask": {}, "forced": {"power": "force"}, "manual": {"power": "manual"}, "mute": {"power": "force"}}
+    labs = bench(**{name: {"shutdown_ms": -1} for name in policies} | {"mute": {"tools": "guestToolsNotRunning"}})
+    fleet, vcsim = labs["ask"].fleet, labs["ask"].vcsim
+    for name, policy in policies.items():
+        labs[name].submit(name, tmp_path, policy={"shutdown_timeout": "2s", **policy})
+    for name in policies:
+        wait_job(fleet, name)
+        labs[name].guest_writes({2000: [(3 * MIB, 4096)]}, seed=2)
+        fleet.drover("failover", "live", name)
+    wait_for(lambda: "vm.wait-off" in job_log(fleet, "manual"), 90, "The notice that somebody must switch it off")
+    vcsim.set_vm("manual", power="off")
+    for name in ("forced", "manual", "mute"):
+        wait_for(lambda: failover_status(labs[name], name) == "completed", 120, f"The cutover of {name}")
+        wait_job(fleet, name)
+        labs[name].target_vm(name)
+        labs[name].check_nothing_left()
+        assert difference(vcsim.image(name), volume_path(fleet, name, disk_id(0))) is None
+        assert vcsim.vm(name)["power"] == "poweredOff" and name in vcsim.vm(name)["annotation"]
+    assert sorted(c["name"] for c in vcsim.calls("PowerOffVM_Task")) == ["forced", "mute"]
+    assert sorted(c["name"] for c in vcsim.calls("ShutdownGuest")) == ["ask", "forced"]
+
+    wait_for(lambda: failover_status(labs["ask"], "ask") == "failed", 60, "The end of the failover")
+    assert "DRV-SOURCE-POWER-WAIT" in job_log(fleet, "ask")
+    wait_job(fleet, "ask")
+    as_it_was(labs["ask"])
+    vcsim.set_vm("ask", shutdown_ms=500)  # somebody has helped the guest
+    fleet.drover("failover", "live", "ask")
+    wait_for(lambda: failover_status(labs["ask"], "ask") == "completed", 90, "The second attempt")
+    wait_job(fleet, "ask")
+    assert difference(vcsim.image("ask"), volume_path(fleet, "ask", disk_id(0))) is None
+
+
+def test_replicated_until_cutover(bench, tmp_path):
+    lab = bench(replica={})["replica"]
+    lab.submit("replica", tmp_path, round_interval="4s", deep_verify_before_cutover="true")
+    lab.wait_round("replica", 0)
+    for number in (1, 2):
+        writes = {2000: [(number * 5 * MIB, 1024)]}
+        lab.guest_writes(writes, seed=number)
+        known = max(lab.rounds("replica"))
+        lab.wait_round("replica", known + 2)  # the next one may have frozen the VM before that
+    assert "recovery point" in lab.fleet.drover("show", "replica").stdout
+    lab.fleet.drover("pause", "replica")
+    lab.guest_writes({2000: [(30 * MIB, 1024)]}, seed=9)
+    lab.fleet.drover("resume", "replica")
+    lab.fleet.drover("failover", "live", "replica")
+    wait_for(lambda: failover_status(lab, "replica") == "completed", 120, "The cutover")
+    wait_job(lab.fleet, "replica")
+    assert difference(lab.vcsim.image("replica"), volume_path(lab.fleet, "replica", disk_id(0))) is None
+    lab.check_nothing_left()
+    rounds = lab.rounds("replica")
+    assert list(rounds) == sorted(rounds) and rounds[max(rounds)][0] == "deep-verify", rounds
+    assert all(kind == "incremental" for number, (kind, _) in rounds.items() if 0 < number < max(rounds)), rounds
+    assert sum(moved for number, (kind, moved) in rounds.items() if kind == "incremental") < 4 * MIB, rounds
