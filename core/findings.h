@@ -14,6 +14,8 @@ typedef struct {
 
 void drover_find(DroverPreflight *p, DroverSeverity severity, const char *code, int32_t disk_key, const char *format, ...)
     G_GNUC_PRINTF(5, 6);
+/* Errors first; else in the order in which they were found. Takes the findings out of FINDINGS, which must not free them. */
+GPtrArray *drover_findings_by_severity(GPtrArray *findings);
 /* "disk 2000 (Hard disk 1)" */
 char *drover_disk_words(const DroverVsphereDisk *disk);
 

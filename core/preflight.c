@@ -76,8 +76,7 @@ static void choose_disks(DroverPreflight *p, const int32_t *keys, size_t n)
         drover_find(p, DROVER_FINDING_ERROR, "DRV-SOURCE-NO-DISKS", 0, "the VM has no disk, there is nothing to copy");
 }
 
-/* Errors first; else in the order in which they were found, which sorting here must keep. */
-static GPtrArray *by_severity(GPtrArray *findings)
+GPtrArray *drover_findings_by_severity(GPtrArray *findings)
 {
     GPtrArray *sorted = g_ptr_array_new_with_free_func(free_finding);
     for (int severity = DROVER_FINDING_ERROR; severity >= DROVER_FINDING_INFO; severity--)
@@ -98,13 +97,13 @@ GPtrArray *drover_preflight_source(const DroverVsphereVm *vm, const int32_t *dis
     DroverPreflight p = {vm, disks, more ? more : &nothing, findings};
     drover_preflight_vm(&p);
     if (!drover_preflight_sees(&p))
-        return by_severity(findings);
+        return drover_findings_by_severity(findings);
     choose_disks(&p, disk_keys, n);
     drover_preflight_tracking(&p);
     drover_preflight_disks(&p);
     drover_preflight_place(&p);
     drover_preflight_guest(&p);
-    return by_severity(findings);
+    return drover_findings_by_severity(findings);
 }
 
 bool drover_preflight_stops(const GPtrArray *findings)
