@@ -2,14 +2,13 @@
 #include "volume-agent/device/device.h"
 
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "lib/base/error.h"
+#include "volume-agent/device/hotplug.h"
+#include "volume-agent/device/in_use.h"
 
 #define SERIAL_LEN 20 /* VIRTIO_BLK_ID_BYTES */
 #define SECTOR_BYTES 512
-#define POLL_US 20000
 
 void drover_device_clear(DroverDevice *device)
 {
@@ -50,52 +49,6 @@ static char *read_serial(const char *disk)
     return parse_vpd_serial(page, len);
 }
 
-static bool has_holders(const char *disk)
-{
-    g_autofree char *holders = g_build_filename(disk, "holders", NULL);
-    g_autoptr(GDir) dir = g_dir_open(holders, 0, NULL);
-    return dir && g_dir_read_name(dir);
-}
-
-/* A file system of this process's mount namespace, or what it sees as the root (which is not listed in a chroot), lies on the
- * device whose "dev" file (MAJOR:MINOR) is in DIRECTORY. Where mounts cannot be read, nothing may be called free. */
-static bool is_mounted(const char *directory)
-{
-    g_autofree char *path = g_build_filename(directory, "dev", NULL);
-    g_autofree char *number = NULL, *mounts = NULL;
-    if (!g_file_get_contents(path, &number, NULL, NULL))
-        return false;
-    g_strstrip(number);
-    struct stat root;
-    if (stat("/", &root) != 0 || !g_file_get_contents("/proc/self/mountinfo", &mounts, NULL, NULL))
-        return true;
-    g_autofree char *root_number = g_strdup_printf("%u:%u", major(root.st_dev), minor(root.st_dev));
-    if (strcmp(number, root_number) == 0)
-        return true;
-    g_auto(GStrv) lines = g_strsplit(mounts, "\n", -1);
-    for (char **line = lines; *line; line++) {
-        g_auto(GStrv) fields = g_strsplit(*line, " ", 4); /* mount id, parent id, major:minor, ... */
-        if (g_strv_length(fields) == 4 && strcmp(fields[2], number) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* The disk or one of its partitions (directories of sysfs that hold a file "partition") serves the appliance itself. */
-static bool is_in_use(const char *disk)
-{
-    if (has_holders(disk) || is_mounted(disk))
-        return true;
-    g_autoptr(GDir) dir = g_dir_open(disk, 0, NULL);
-    for (const char *name; dir && (name = g_dir_read_name(dir));) {
-        g_autofree char *part = g_build_filename(disk, name, NULL);
-        g_autofree char *mark = g_build_filename(part, "partition", NULL);
-        if (g_file_test(mark, G_FILE_TEST_EXISTS) && (has_holders(part) || is_mounted(part)))
-            return true;
-    }
-    return false;
-}
-
 static bool describe(const DroverDeviceRoots *roots, const char *disk, const char *name, const char *serial,
                      DroverDevice *device, GError **error)
 {
@@ -106,10 +59,11 @@ static bool describe(const DroverDeviceRoots *roots, const char *disk, const cha
         (*error)->code = DROVER_ERROR_RETRYABLE; /* it may be on its way out */
         return false;
     }
-    if (is_in_use(disk))
+    g_autofree char *use = drover_device_in_use(roots->sysfs_root, name);
+    if (use)
         return drover_fail(error, DROVER_ERROR_PERMANENT,
-                           "DRV-DEVICE-BUSY: %s is mounted or held on the appliance (see %s/holders): it must not touch guest "
-                           "disks; exclude them from LVM, md, multipath and automount", name, disk);
+                           "DRV-DEVICE-BUSY: %s (serial %s) %s on the appliance, which must not touch guests' disks: release it, and "
+                           "run deploy/appliance/protect.sh (docs/appliance.md)", name, serial, use);
     device->path = g_build_filename(roots->dev_root, name, NULL);
     device->serial = g_strdup(serial);
     device->size_bytes = g_ascii_strtoull(sectors, NULL, 10) * SECTOR_BYTES;
@@ -160,33 +114,43 @@ unsigned drover_device_count(const DroverDeviceRoots *roots)
     return n;
 }
 
+/* Kernel and udevd have both finished with the device. FOUND->path is below the dev root, its last part the kernel's name. */
+static bool is_ready(DroverHotplug *hotplug, const DroverDevice *found)
+{
+    g_autofree char *name = g_path_get_basename(found->path);
+    return g_file_test(found->path, G_FILE_TEST_EXISTS) && drover_hotplug_is_settled(hotplug, name);
+}
+
 bool drover_device_wait(const DroverDeviceRoots *roots, const char *volume_id, uint64_t minimum_size,
                         int64_t timeout_ms, bool (*cancelled)(void), DroverDevice *device, GError **error)
 {
     gint64 deadline = g_get_monotonic_time() + timeout_ms * 1000;
+    g_autoptr(DroverHotplug) hotplug = drover_hotplug_new(roots->sysfs_root);
     for (;;) {
         g_autoptr(GError) why = NULL;
         g_auto(DroverDevice) found = {0};
-        if (drover_device_find(roots, volume_id, &found, &why)) {
-            bool present = g_file_test(found.path, G_FILE_TEST_EXISTS); /* udev may be behind the kernel */
-            if (present && found.size_bytes < minimum_size)
+        bool is_there = drover_device_find(roots, volume_id, &found, &why);
+        if (is_there && is_ready(hotplug, &found)) {
+            if (found.size_bytes < minimum_size)
                 return drover_fail(error, DROVER_ERROR_PERMANENT,
                                    "DRV-TARGET-TOO-SMALL: %s (volume %s) has %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT
                                    " are needed", found.path, volume_id, found.size_bytes, minimum_size);
-            if (present) {
-                *device = found;
-                found = (DroverDevice){0};
-                return true;
-            }
+            *device = found;
+            found = (DroverDevice){0};
+            return true;
         }
         if (why && drover_error_class(why) == DROVER_ERROR_PERMANENT) {
             g_propagate_error(error, g_steal_pointer(&why));
             return false;
         }
-        if (g_get_monotonic_time() >= deadline || (cancelled && cancelled()))
+        gint64 left_ms = (deadline - g_get_monotonic_time()) / 1000;
+        if (left_ms <= 0 || (cancelled && cancelled()))
             return drover_fail(error, DROVER_ERROR_RETRYABLE,
                                "DRV-DEVICE-MISSING: volume %s is attached, but no device with its serial has appeared within %"
-                               G_GINT64_FORMAT " s%s%s", volume_id, timeout_ms / 1000, why ? ": " : "", why ? why->message : "");
-        g_usleep(POLL_US);
+                               G_GINT64_FORMAT " s%s%s", volume_id, timeout_ms / 1000, why || is_there ? ": " : "",
+                               why        ? why->message
+                               : is_there ? "the kernel has it, udevd has not finished with it"
+                                          : "");
+        drover_hotplug_wait(hotplug, left_ms);
     }
 }

@@ -2,16 +2,14 @@
 #include "volume-agent/plugin/exports.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "volume-agent/device/open.h"
 
 #define NAME_PREFIX "migration-vol-"
 
@@ -117,37 +115,6 @@ static void revoke_locked(Export *export)
     unref_locked(export);
 }
 
-static int device_size(int fd, bool *block_device, uint64_t *size)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return errno;
-    *block_device = S_ISBLK(st.st_mode);
-    if (*block_device)
-        return ioctl(fd, BLKGETSIZE64, size) < 0 ? errno : 0;
-    if (!S_ISREG(st.st_mode))
-        return ENODEV;
-    *size = (uint64_t)st.st_size;
-    return 0;
-}
-
-/* O_EXCL on a block device: the kernel refuses it to us while somebody holds it (a mount, LVM, md), and to
- * them after. */
-static int open_device(const char *path, int *fd, bool *block_device, uint64_t *size)
-{
-    struct stat st;
-    if (stat(path, &st) < 0)
-        return errno;
-    int flags = O_RDWR | O_CLOEXEC | O_NOCTTY | (S_ISBLK(st.st_mode) ? O_EXCL : 0);
-    *fd = open(path, flags);
-    if (*fd < 0)
-        return errno;
-    int err = device_size(*fd, block_device, size);
-    if (err)
-        close(*fd);
-    return err;
-}
-
 /* Waits until no generation of VOLUME_ID is open that is older than GENERATION. True when GENERATION may be
  * opened now; else *ERR says why not, 0: it is open already. */
 static bool make_way_locked(const char *volume_id, uint64_t generation, const char *token, const char *path,
@@ -204,7 +171,7 @@ static Export *reserve_locked(const char *volume_id, uint64_t generation, const 
 static int fill(Export *new, uint64_t minimum_size, char *why, size_t why_len)
 {
     int fd = -1;
-    int err = open_device(new->path, &fd, &new->block_device, &new->size);
+    int err = drover_device_open(new->path, &fd, &new->block_device, &new->size);
     if (err) {
         snprintf(why, why_len, "%s: %s", new->path, strerror(err));
         return err;

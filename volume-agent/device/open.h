@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens a guest's disk so that nothing else on the appliance can take it. Without GLib: the NBD server's plugin uses it too. */
+#ifndef DROVER_VOLUME_AGENT_DEVICE_OPEN_H
+#define DROVER_VOLUME_AGENT_DEVICE_OPEN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Opens PATH, a block device or a file, for reading and writing. A block device is opened O_EXCL: the kernel refuses it to us
+ * while somebody holds it or a partition of it (a mount, swap, LVM, md), and to them after. 0, with *FD the caller's to close
+ * and *SIZE in bytes; else an errno: EBUSY - held, ENODEV - neither a block device nor a file.
+ */
+int drover_device_open(const char *path, int *fd, bool *block_device, uint64_t *size);
+
+#endif
