@@ -5,19 +5,7 @@
 #include <string.h>
 
 #include "core/preflight_target_rules.h"
-
-#define LONGEST_NAME 63
-
-bool drover_vm_name_is_valid(const char *name)
-{
-    size_t len = strlen(name);
-    if (len == 0 || len > LONGEST_NAME || !g_ascii_isalpha(name[0]) || name[len - 1] == '-')
-        return false;
-    for (const char *at = name; *at; at++)
-        if (!g_ascii_isalnum(*at) && *at != '-')
-            return false;
-    return true;
-}
+#include "lib/base/ids.h"
 
 bool drover_tags_cover(const char *has, const char *wanted)
 {

@@ -131,7 +131,4 @@ GPtrArray *drover_preflight_target(const DroverTargetFacts *facts);
 /* The description of CloudStack's OS type that fits vSphere's GUEST_ID, as one of OS_TYPES; NULL: nothing fits. */
 const char *drover_os_type_for(const char *guest_id, const char *const *os_types);
 
-/* What CloudStack takes as the name of a VM: 1 to 63 of a-z, A-Z, 0-9 and '-', a letter first, no '-' last. */
-bool drover_vm_name_is_valid(const char *name);
-
 #endif
