@@ -28,7 +28,8 @@ BIN = Path(os.environ.get("DROVER_BIN") or ROOT / "build/release/bin")
 AGENT = "appliance"
 GIB = 1 << 30
 CHANGING = {"createVolume", "attachVolume", "detachVolume", "deleteVolume", "deployVirtualMachine", "startVirtualMachine",
-            "stopVirtualMachine", "destroyVirtualMachine"}
+            "stopVirtualMachine", "destroyVirtualMachine", "assignVolume", "resizeVolume", "createSnapshot", "revertSnapshot",
+            "deleteSnapshot"}
 ENDED = (pb.operation.OPERATION_STATE_DONE, pb.operation.OPERATION_STATE_FAILED)
 
 
@@ -272,7 +273,7 @@ class AgentLeader:
         answers, found = self.answers(), []
         for row in self._log():
             if row.get("command") in CHANGING and command in (None, row["command"]):
-                subject = row["params"].get("customid") or row["params"].get("id")
+                subject = next((row["params"][k] for k in ("customid", "id", "volumeid") if k in row["params"]), None)
                 if answers.get(row["n"], {}).get("status", 200) == 200:
                     found.append((row["command"], subject, row))
         return found

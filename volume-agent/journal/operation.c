@@ -64,6 +64,7 @@ void drover_operation_free(DroverOperation *operation)
     drover__v1__volume_operation__free_unpacked(operation->asked, NULL);
     g_free(operation->command);
     g_free(operation->object_id);
+    g_free(operation->wanted);
     g_free(operation->cloud_job_id);
     g_free(operation->error_message);
     result_clear(&operation->result);
@@ -238,6 +239,7 @@ GBytes *drover_operation_pack(const DroverOperation *o, const char *agent, const
     record.step = o->step;
     record.command = text(o->command);
     record.object_id = text(o->object_id);
+    record.wanted = text(o->wanted);
     record.intent_at_ms = o->intent_at_ms;
     record.intent_expires_at_ms = o->intent_expires_at_ms;
     record.cloud_job_id = text(o->cloud_job_id);
@@ -268,6 +270,7 @@ DroverOperation *drover_operation_unpack(const Drover__V1__JournalOperation *rec
     o->step = record->step;
     o->command = g_strdup(record->command);
     o->object_id = g_strdup(record->object_id);
+    o->wanted = g_strdup(record->wanted);
     o->intent_at_ms = record->intent_at_ms;
     o->intent_expires_at_ms = record->intent_expires_at_ms;
     o->cloud_job_id = g_strdup(record->cloud_job_id);

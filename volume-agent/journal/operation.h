@@ -36,6 +36,7 @@ typedef struct {
     uint32_t step;           /* changing calls that are done */
     char *command;           /* of the last intent */
     char *object_id;         /* volume or VM that it works on */
+    char *wanted;            /* what that object shows once the command has taken effect; "" or NULL where the command tells */
     int64_t intent_at_ms;
     int64_t intent_expires_at_ms;
     char *cloud_job_id;      /* WAITING: the async job of that command */

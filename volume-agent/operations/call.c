@@ -84,14 +84,14 @@ bool drover_op_await_job(const DroverOpContext *context, DroverOperation *operat
     }
 }
 
-/* What a changing call works on: every one of them names it as "id", or as "customid" when it is yet to be made. */
+/* What a changing call works on: they name it as "id" or "volumeid", or as "customid" when it is yet to be made. */
 static const char *object_of(const char *const *parameters)
 {
     const char *id = "";
     for (; parameters[0]; parameters += 2) {
         if (strcmp(parameters[0], "customid") == 0)
             return parameters[1];
-        if (strcmp(parameters[0], "id") == 0)
+        if (strcmp(parameters[0], "id") == 0 || strcmp(parameters[0], "volumeid") == 0)
             id = parameters[1];
     }
     return id;

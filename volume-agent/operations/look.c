@@ -9,10 +9,10 @@
 
 #define POLL_MS 150
 
-/* The array of a list command's answer, a new reference; an empty list is {}. */
-static json_t *list(const DroverOpContext *context, const char *command, const char *member,
-                    const char *const *parameters, DroverCloudFailure *failure, GError **error)
+json_t *drover_look_list(const DroverOpContext *context, const char *command, const char *member,
+                         const char *const *parameters, DroverCloudFailure *failure, GError **error)
 {
+    /* an empty list is {} */
     json_t *answer = drover_cloudstack_call(context->cloud, command, 0, parameters, failure, error);
     if (!answer)
         return NULL;
@@ -37,7 +37,7 @@ static bool look(const DroverOpContext *context, const char *command, const char
     for (;;) {
         g_autoptr(GError) why = NULL;
         DroverCloudFailure failure;
-        json_t *array = list(context, command, member, parameters, &failure, &why);
+        json_t *array = drover_look_list(context, command, member, parameters, &failure, &why);
         if (!array && failure.error_code == 431) /* an id that it does not know */
             return true;
         if (!array) {
@@ -81,8 +81,14 @@ bool drover_look_vm(const DroverOpContext *context, const char *vm_id, json_t **
 
 json_t *drover_look_volumes_of(const DroverOpContext *context, const char *vm_id, GError **error)
 {
-    const char *const parameters[] = {"virtualmachineid", vm_id, "listall", "true", NULL};
-    return list(context, "listVolumes", "volume", parameters, NULL, error);
+    /* What is a project's shows only to those who name the project. */
+    json_t *vm = NULL;
+    if (!drover_look_vm(context, vm_id, &vm, error))
+        return NULL;
+    const char *const parameters[] = {"virtualmachineid", vm_id, "listall", "true", "projectid", drover_json_text(vm, "projectid"), NULL};
+    json_t *volumes = drover_look_list(context, "listVolumes", "volume", parameters, NULL, error);
+    json_decref(vm);
+    return volumes;
 }
 
 bool drover_look_until_idle(const DroverOpContext *context, const char *object_id, GError **error)
@@ -90,7 +96,7 @@ bool drover_look_until_idle(const DroverOpContext *context, const char *object_i
     static const char *const parameters[] = {"listall", "true", NULL};
     int64_t deadline_ms = drover_boottime_ms() + context->job_timeout_ms;
     for (;;) {
-        json_t *jobs = list(context, "listAsyncJobs", "asyncjobs", parameters, NULL, error);
+        json_t *jobs = drover_look_list(context, "listAsyncJobs", "asyncjobs", parameters, NULL, error);
         if (!jobs)
             return false;
         bool busy = false;
@@ -112,8 +118,7 @@ bool drover_look_until_idle(const DroverOpContext *context, const char *object_i
 
 /* ---- names ---------------------------------------------------------------------------------------------------- */
 
-/* The entry of ARRAY whose id or name is WANTED; borrowed. With WANTED empty the first that SUITS (NULL: any). */
-static json_t *pick(json_t *array, const char *wanted, bool (*suits)(json_t *))
+json_t *drover_look_pick(json_t *array, const char *wanted, bool (*suits)(json_t *))
 {
     size_t i;
     json_t *entry;
@@ -153,10 +158,10 @@ char *drover_look_zone(const DroverOpContext *context, const char *wanted, GErro
                         context->appliance_vm_id);
         return zone;
     }
-    json_t *zones = list(context, "listZones", "zone", NULL, NULL, error);
+    json_t *zones = drover_look_list(context, "listZones", "zone", NULL, NULL, error);
     if (!zones)
         return NULL;
-    json_t *zone = pick(zones, wanted, NULL);
+    json_t *zone = drover_look_pick(zones, wanted, NULL);
     char *id = zone ? g_strdup(drover_json_text(zone, "id")) : missing("zone", "DRV-TARGET-ZONE", wanted, error);
     json_decref(zones);
     return id;
@@ -169,22 +174,37 @@ static bool is_plain_custom_disk(json_t *offering)
            !json_is_true(json_object_get(offering, "iscustomizediops"));
 }
 
+/* What PARAMETERS list and WANTED names, or what SUITS; *ROW is a new reference or NULL. */
+static bool choose(const DroverOpContext *context, const char *command, const char *member, const char *const *parameters,
+                   const char *wanted, bool (*suits)(json_t *), json_t **row, GError **error)
+{
+    json_t *rows = drover_look_list(context, command, member, parameters, NULL, error);
+    *row = rows ? json_incref(drover_look_pick(rows, wanted, suits)) : NULL;
+    json_decref(rows);
+    return rows != NULL;
+}
+
+bool drover_look_disk_offering_row(const DroverOpContext *context, const char *wanted, json_t **row, GError **error)
+{
+    static const char *const parameters[] = {"listall", "true", NULL};
+    return choose(context, "listDiskOfferings", "diskoffering", parameters, first_of(wanted, context->default_disk_offering),
+                  is_plain_custom_disk, row, error);
+}
+
 char *drover_look_disk_offering(const DroverOpContext *context, const char *wanted, bool *custom_size,
                                 uint64_t *size_bytes, GError **error)
 {
-    static const char *const parameters[] = {"listall", "true", NULL};
     wanted = first_of(wanted, context->default_disk_offering);
-    json_t *offerings = list(context, "listDiskOfferings", "diskoffering", parameters, NULL, error);
-    if (!offerings)
+    json_t *offering = NULL;
+    if (!drover_look_disk_offering_row(context, wanted, &offering, error))
         return NULL;
-    json_t *offering = pick(offerings, wanted, is_plain_custom_disk);
     char *id = offering ? g_strdup(drover_json_text(offering, "id"))
                         : missing("disk offering", "DRV-TARGET-DISK-OFFERING", wanted, error);
     if (offering) {
         *custom_size = json_is_true(json_object_get(offering, "iscustomized"));
         *size_bytes = (uint64_t)json_integer_value(json_object_get(offering, "disksize")) << 30;
     }
-    json_decref(offerings);
+    json_decref(offering);
     return id;
 }
 
@@ -194,17 +214,22 @@ static bool is_plain_compute(json_t *offering)
            !*drover_json_text(offering, "hosttags");
 }
 
-char *drover_look_service_offering(const DroverOpContext *context, const char *wanted, GError **error)
+bool drover_look_service_offering_row(const DroverOpContext *context, const char *wanted, json_t **row, GError **error)
 {
     static const char *const parameters[] = {"listall", "true", NULL};
+    return choose(context, "listServiceOfferings", "serviceoffering", parameters,
+                  first_of(wanted, context->default_service_offering), is_plain_compute, row, error);
+}
+
+char *drover_look_service_offering(const DroverOpContext *context, const char *wanted, GError **error)
+{
     wanted = first_of(wanted, context->default_service_offering);
-    json_t *offerings = list(context, "listServiceOfferings", "serviceoffering", parameters, NULL, error);
-    if (!offerings)
+    json_t *offering = NULL;
+    if (!drover_look_service_offering_row(context, wanted, &offering, error))
         return NULL;
-    json_t *offering = pick(offerings, wanted, is_plain_compute);
     char *id = offering ? g_strdup(drover_json_text(offering, "id"))
                         : missing("service offering", "DRV-TARGET-SERVICE-OFFERING", wanted, error);
-    json_decref(offerings);
+    json_decref(offering);
     return id;
 }
 
@@ -214,25 +239,31 @@ static bool is_ready_template(json_t *template)
            strcmp(drover_json_text(template, "templatetype"), "SYSTEM") != 0;
 }
 
-char *drover_look_template(const DroverOpContext *context, const char *wanted, const char *zone_id, GError **error)
+bool drover_look_template_row(const DroverOpContext *context, const char *wanted, const char *zone_id, json_t **row,
+                              GError **error)
 {
     const char *const parameters[] = {"templatefilter", "executable", "zoneid", zone_id, "listall", "true", NULL};
+    return choose(context, "listTemplates", "template", parameters, first_of(wanted, context->default_template),
+                  is_ready_template, row, error);
+}
+
+char *drover_look_template(const DroverOpContext *context, const char *wanted, const char *zone_id, GError **error)
+{
     wanted = first_of(wanted, context->default_template);
-    json_t *templates = list(context, "listTemplates", "template", parameters, NULL, error);
-    if (!templates)
+    json_t *template = NULL;
+    if (!drover_look_template_row(context, wanted, zone_id, &template, error))
         return NULL;
-    json_t *template = pick(templates, wanted, is_ready_template);
     char *id = template ? g_strdup(drover_json_text(template, "id"))
                         : missing("template", "DRV-TARGET-TEMPLATE", wanted, error);
-    json_decref(templates);
+    json_decref(template);
     return id;
 }
 
 char *drover_look_networks(const DroverOpContext *context, char *const *wanted, size_t n, const char *zone_id,
-                           GError **error)
+                           const char *project_id, GError **error)
 {
-    const char *const parameters[] = {"zoneid", zone_id, "listall", "true", NULL};
-    json_t *networks = list(context, "listNetworks", "network", parameters, NULL, error);
+    const char *const parameters[] = {"zoneid", zone_id, "listall", "true", "projectid", project_id, NULL};
+    json_t *networks = drover_look_list(context, "listNetworks", "network", parameters, NULL, error);
     if (!networks)
         return NULL;
     size_t n_defaults = g_strv_length((char **)context->default_networks);
@@ -242,7 +273,7 @@ char *drover_look_networks(const DroverOpContext *context, char *const *wanted, 
     bool ok = true;
     for (size_t i = 0; ok && i < MAX(n_names, 1); i++) {
         const char *name = i < n_names ? names[i] : "";
-        json_t *network = pick(networks, name, NULL);
+        json_t *network = drover_look_pick(networks, name, NULL);
         ok = network != NULL;
         if (ok)
             g_string_append_printf(ids, "%s%s", ids->len ? "," : "", drover_json_text(network, "id"));

@@ -26,8 +26,20 @@ char *drover_look_disk_offering(const DroverOpContext *context, const char *want
                                 uint64_t *size_bytes, GError **error);
 char *drover_look_service_offering(const DroverOpContext *context, const char *wanted, GError **error);
 char *drover_look_template(const DroverOpContext *context, const char *wanted, const char *zone_id, GError **error);
-/* Ids joined by commas. */
+/* Ids joined by commas. PROJECT_ID: whose networks; "": those of accounts. */
 char *drover_look_networks(const DroverOpContext *context, char *const *wanted, size_t n, const char *zone_id,
-                           GError **error);
+                           const char *project_id, GError **error);
+
+/* The same as CloudStack's rows, for those who judge: *ROW is a new reference, or NULL when nothing fits. */
+bool drover_look_disk_offering_row(const DroverOpContext *context, const char *wanted, json_t **row, GError **error);
+bool drover_look_service_offering_row(const DroverOpContext *context, const char *wanted, json_t **row, GError **error);
+bool drover_look_template_row(const DroverOpContext *context, const char *wanted, const char *zone_id, json_t **row,
+                              GError **error);
+
+/* The rows of a list command, a new array; NULL with *ERROR, and *FAILURE unless that is NULL. */
+json_t *drover_look_list(const DroverOpContext *context, const char *command, const char *member,
+                         const char *const *parameters, DroverCloudFailure *failure, GError **error);
+/* The entry of ROWS whose id or name is WANTED; borrowed. With WANTED empty the first that SUITS (NULL: any). */
+json_t *drover_look_pick(json_t *rows, const char *wanted, bool (*suits)(json_t *));
 
 #endif

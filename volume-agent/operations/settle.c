@@ -7,10 +7,21 @@
 #include "lib/base/log.h"
 #include "volume-agent/operations/call.h"
 #include "volume-agent/operations/look.h"
+#include "volume-agent/operations/owner.h"
 
 #define ASK_MS 500
 
-typedef enum { VOLUME_EXISTS, VOLUME_ATTACHED, VOLUME_DETACHED, VOLUME_GONE, VM_EXISTS, VM_RUNNING, VM_STOPPED, VM_GONE } Effect;
+typedef enum {
+    VOLUME_EXISTS,
+    VOLUME_ATTACHED,
+    VOLUME_DETACHED,
+    VOLUME_OWNED,
+    VOLUME_GONE,
+    VM_EXISTS,
+    VM_RUNNING,
+    VM_STOPPED,
+    VM_GONE
+} Effect;
 
 static const struct {
     const char *command;
@@ -19,10 +30,12 @@ static const struct {
     {"createVolume", VOLUME_EXISTS},          {"attachVolume", VOLUME_ATTACHED},   {"detachVolume", VOLUME_DETACHED},
     {"deleteVolume", VOLUME_GONE},            {"deployVirtualMachine", VM_EXISTS}, {"startVirtualMachine", VM_RUNNING},
     {"stopVirtualMachine", VM_STOPPED},       {"destroyVirtualMachine", VM_GONE},
+    {"assignVolume", VOLUME_OWNED},
 };
 
-static bool shows(Effect effect, const json_t *object)
+static bool shows(Effect effect, const json_t *object, const char *wanted)
 {
+    g_autofree char *owner = NULL;
     const char *state = drover_json_text(object, "state");
     switch (effect) {
     case VOLUME_EXISTS:
@@ -32,6 +45,9 @@ static bool shows(Effect effect, const json_t *object)
         return *drover_json_text(object, "virtualmachineid");
     case VOLUME_DETACHED:
         return !*drover_json_text(object, "virtualmachineid");
+    case VOLUME_OWNED:
+        owner = drover_owner_of(object);
+        return strcmp(owner, wanted) == 0;
     case VM_RUNNING:
         return strcmp(state, "Running") == 0;
     case VM_STOPPED:
@@ -58,7 +74,7 @@ static bool has_taken_effect(const DroverOpContext *context, const DroverOperati
             effects[i].effect >= VM_EXISTS ? drover_look_vm : drover_look_volume;
         if (!look(context, operation->object_id, &object, error))
             return false;
-        *seen = shows(effects[i].effect, object);
+        *seen = shows(effects[i].effect, object, operation->wanted ? operation->wanted : "");
         json_decref(object);
     }
     return true;

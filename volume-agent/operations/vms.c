@@ -7,6 +7,7 @@
 #include "lib/base/log.h"
 #include "volume-agent/operations/call.h"
 #include "volume-agent/operations/look.h"
+#include "volume-agent/operations/owner.h"
 
 static bool vm_must_exist(const DroverOpContext *context, const char *vm_id, json_t **vm, GError **error)
 {
@@ -41,11 +42,14 @@ static bool send_deploy(const DroverOpContext *context, DroverOperation *operati
 {
     static Drover__V1__TargetSpec nothing = DROVER__V1__TARGET_SPEC__INIT;
     const Drover__V1__TargetSpec *target = asked->target ? asked->target : &nothing;
+    g_auto(DroverOwner) owner = {0};
+    if (!drover_owner_resolve(context, target, &owner, error))
+        return false;
     g_autofree char *zone = drover_look_zone(context, target->zone, error);
     g_autofree char *offering = zone ? drover_look_service_offering(context, target->service_offering, error) : NULL;
     g_autofree char *template = offering ? drover_look_template(context, target->template_id, zone, error) : NULL;
     g_autofree char *networks =
-        template ? drover_look_networks(context, target->network_ids, target->n_network_ids, zone, error) : NULL;
+        template ? drover_look_networks(context, target->network_ids, target->n_network_ids, zone, owner.project_id, error) : NULL;
     if (!networks)
         return false;
     g_autoptr(GPtrArray) parameters = g_ptr_array_new_with_free_func(g_free);
@@ -57,6 +61,9 @@ static bool send_deploy(const DroverOpContext *context, DroverOperation *operati
     add(parameters, "networkids", networks);
     add(parameters, "customid", asked->custom_id);
     add(parameters, "startvm", "false");
+    add(parameters, "account", owner.account);
+    add(parameters, "domainid", owner.domain_id);
+    add(parameters, "projectid", owner.project_id);
     if (*target->boot_type) {
         add(parameters, "boottype", target->boot_type);
         add(parameters, "bootmode", *target->boot_mode ? target->boot_mode : "LEGACY");
@@ -135,6 +142,8 @@ static bool attach(const DroverOpContext *context, DroverOperation *operation, c
         return true;
     if (slot >= 0 && !drover_op_take_off(context, operation, volume_id, error))
         return false;
+    if (!drover_owner_hand_over(context, operation, volume_id, vm_id, error))
+        return false;
     g_autofree char *device = g_strdup_printf("%u", device_id);
     const char *const parameters[] = {"id", volume_id, "virtualmachineid", vm_id, "deviceid", device, NULL};
     return drover_op_call(context, operation, "attachVolume", parameters, NULL, error);
@@ -173,6 +182,8 @@ bool drover_op_swap_root(const DroverOpContext *context, DroverOperation *operat
     /* Whatever can be known to fail fails before the VM has lost its disk. */
     json_int_t slot = -1;
     if (!ours && !is_free_for(context, asked->volume_id, asked->vm_id, &slot, error))
+        return false;
+    if (!ours && slot < 0 && !drover_owner_hand_over(context, operation, asked->volume_id, asked->vm_id, error))
         return false;
     if (*present && !ours) {
         /* Journalled with the intent of the detach: once detached it is a data disk like any other. */
@@ -277,6 +288,9 @@ static bool take_foreign_volumes_off(const DroverOpContext *context, DroverOpera
             ok = drover_op_take_off(context, operation, drover_json_text(volume, "id"), error);
     }
     json_decref(volumes);
+    /* By the claims, which are journalled: an earlier attempt may have got no further than taking them off. */
+    for (guint n = 0; ok && operation->claims && n < operation->claims->len; n++)
+        ok = drover_owner_hand_back(context, operation, g_ptr_array_index(operation->claims, n), error);
     return ok;
 }
 

@@ -8,6 +8,7 @@
 #include "lib/base/log.h"
 #include "volume-agent/operations/call.h"
 #include "volume-agent/operations/look.h"
+#include "volume-agent/operations/owner.h"
 
 #define GIB (UINT64_C(1) << 30)
 #define UNPLUG_TIMEOUT_MS 10000
@@ -113,7 +114,8 @@ bool drover_op_attach_to_appliance(const DroverOpContext *context, DroverOperati
     operation->result.already_done = *where != '\0';
     if (!*where) {
         const char *const parameters[] = {"id", volume_id, "virtualmachineid", context->appliance_vm_id, NULL};
-        if (!drover_op_call(context, operation, "attachVolume", parameters, NULL, error))
+        if (!drover_owner_hand_over(context, operation, volume_id, context->appliance_vm_id, error) ||
+            !drover_op_call(context, operation, "attachVolume", parameters, NULL, error))
             return false;
     }
     g_autoptr(GError) why = NULL;
@@ -193,5 +195,6 @@ bool drover_op_detach_volume(const DroverOpContext *context, DroverOperation *op
     if (!exists && !operation->asked->undo)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-MISSING: CloudStack has no volume %s", id);
     drover_set_text(&operation->result.volume_id, id);
-    return drover_op_take_off(context, operation, id, error);
+    return drover_op_take_off(context, operation, id, error) &&
+           (!operation->asked->undo || drover_owner_hand_back(context, operation, id, error));
 }

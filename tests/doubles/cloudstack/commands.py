@@ -151,10 +151,18 @@ def page(rows, args, key):
 PAGING = ("page:long", "pagesize:long", "keyword", "listall:boolean")
 
 
+def is_project(account_name):
+    """Projects own things through accounts of their own, which have names like these."""
+    return account_name.startswith("PrjAcct-")
+
+
 def mine(rows, account, args, by_id=False):
-    """What a list shows: one's own, and for a root admin everything with listall or by id."""
+    """What a list shows: one's own, and for a root admin everything with listall or by id; what is a project's only by its id,
+    or when that project is named."""
+    if args["projectid"]:
+        return [row for row in rows if row["account"] == args["projectid"]["account"]]
     if account["admin"] and (args["listall"] or by_id):
-        return rows
+        return [row for row in rows if by_id or not is_project(row["account"])]
     return [row for row in rows if row["account"] == account["name"]]
 
 

@@ -108,7 +108,7 @@ def _firmware(args, details):
 @command("deployVirtualMachine", "zoneid*:uuid:zones", "serviceofferingid*:uuid:service_offerings",
          "templateid:uuid:templates", "volumeid:uuid:volumes", "snapshotid:uuid:snapshots", "networkids:uuids:networks",
          "iptonetworklist:map", "ipaddress", "macaddress", "name", "displayname", "startvm:boolean", "customid",
-         "account", "domainid", "diskofferingid:uuid:disk_offerings", "size:long", "rootdisksize:long", "details:map",
+         "account", "domainid", "projectid:uuid:projects", "diskofferingid:uuid:disk_offerings", "size:long", "rootdisksize:long", "details:map",
          "boottype", "bootmode", "hypervisor", "hostid:uuid:hosts", "clusterid:uuid:clusters", "userdata",
          "extraconfig", is_async=True)
 def deploy_vm(cloud, account, args):
@@ -119,7 +119,9 @@ def deploy_vm(cloud, account, args):
     if template is None:
         raise errors.internal("Please provide only one of the following parameters - template ID, volume ID or "
                               "snapshot ID")  # [185]
-    owner = args["account"] or account["name"]
+    if args["account"] and not args["domainid"]:
+        raise errors.invalid("Account must be specified with domainId parameter")
+    owner = args["account"] or (args["projectid"] or {}).get("account") or account["name"]
     if owner not in store.data["accounts"] or owner != account["name"] and not account["admin"]:
         raise errors.permission(f"Unable to find account {owner} in domain {store.data['domain_id']}")
     if args["hypervisor"] and args["hypervisor"].upper() != "KVM":

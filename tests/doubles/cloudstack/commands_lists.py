@@ -4,7 +4,7 @@ import re
 
 import errors
 import views
-from commands import PAGING, TABLE, command, matching, page
+from commands import PAGING, TABLE, command, is_project, matching, page
 
 
 def _table(cloud, args, table, key, view, keep=lambda row: True):
@@ -35,9 +35,11 @@ def list_templates(cloud, account, args):
     return _table(cloud, args, "templates", "template", views.template)
 
 
-@command("listNetworks", "id:uuid:networks", "name", "zoneid:uuid:zones", *PAGING)
+@command("listNetworks", "id:uuid:networks", "name", "zoneid:uuid:zones", "projectid:uuid:projects", *PAGING)
 def list_networks(cloud, account, args):
     def visible(row):
+        if args["projectid"] or is_project(row["account"]):
+            return args["id"] or args["projectid"] and row["account"] == args["projectid"]["account"]
         return row["account"] == account["name"] or account["admin"] and bool(args["listall"] or args["id"])
     return _table(cloud, args, "networks", "network", views.network, visible)
 
@@ -80,8 +82,8 @@ def list_hypervisors(cloud, account, args):
 @command("listAccounts", "id:uuid:accounts", "name", "domainid", *PAGING)
 def list_accounts(cloud, account, args):
     rows = [a for a in cloud.store.data["accounts"].values()
-            if (account["admin"] and (args["listall"] or args["id"] or args["name"]) or a is account)
-            and (not args["id"] or a["id"] == args["id"]["id"])]
+            if not is_project(a["name"]) and (account["admin"] and (args["listall"] or args["id"] or args["name"]) or a is account)
+            and (not args["domainid"] or args["domainid"] == cloud.store.data["domain_id"]) and (not args["id"] or a["id"] == args["id"]["id"])]
     return page([views.account(cloud.store, r) for r in matching(rows, args)], args, "account")
 
 

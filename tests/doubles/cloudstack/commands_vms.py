@@ -19,7 +19,7 @@ def _missing(vm):
 
 
 @command("listVirtualMachines", "id:uuid:vms", "ids:uuids:vms", "name", "state", "zoneid:uuid:zones",
-         "hostid:uuid:hosts", "details", *PAGING)
+         "hostid:uuid:hosts", "details", "projectid:uuid:projects", *PAGING)
 def list_vms(cloud, account, args):
     rows = [v for v in cloud.store.data["vms"].values() if not v["removed"]]
     wanted = [args["id"]] if args["id"] else args["ids"]

@@ -10,7 +10,7 @@ import subprocess
 import errors
 import overlap
 import views
-from commands import PAGING, command, groups_of, matching, mine, page
+from commands import PAGING, command, groups_of, is_project, matching, mine, page
 from model import GIB, new_id, stamp
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -109,7 +109,7 @@ def create_volume(cloud, account, args):
 
 
 @command("listVolumes", "id:uuid:volumes", "ids:uuids:volumes", "name", "virtualmachineid:uuid:vms", "type", "state",
-         "zoneid:uuid:zones", "storageid:uuid:pools", "tags:map", *PAGING)
+         "zoneid:uuid:zones", "storageid:uuid:pools", "tags:map", "projectid:uuid:projects", *PAGING)
 def list_volumes(cloud, account, args):
     rows = [v for v in cloud.store.data["volumes"].values() if not v["removed"]]
     wanted = [args["id"]] if args["id"] else args["ids"]
@@ -126,6 +126,8 @@ def list_volumes(cloud, account, args):
     for tag in groups_of(args["tags"], "tags"):
         rows = [v for v in rows if any(t["key"] == tag.get("key") and t["value"] == tag.get("value", t["value"])
                                        for t in v["tags"])]
+    if not wanted and not args["projectid"]:  # the volumes of a project's VM show only where the project is named
+        rows = [v for v in rows if not is_project(v["account"])]
     by_id = bool(wanted or args["virtualmachineid"])
     rows = matching(mine(rows, account, args, by_id), args)
     return page([views.volume(cloud.store, v, account["admin"]) for v in rows], args, "volume")
@@ -383,12 +385,14 @@ def resize_volume(cloud, account, args):
                              ("Volume", volume["id"]), body)
 
 
-@command("assignVolume", "volumeid*:uuid:volumes", "accountid:uuid:accounts", "projectid", admin=True)
+@command("assignVolume", "volumeid*:uuid:volumes", "accountid:uuid:accounts", "projectid:uuid:projects", admin=True)
 def assign_volume(cloud, account, args):
     store, volume, new = cloud.store, args["volumeid"], args["accountid"]
     shown = f'{{"id":{volume["number"]},"name":"{volume["name"]}","uuid":"{volume["id"]}"}}'
     if (new is None) == (args["projectid"] is None):
         raise errors.invalid("Please provide either an account ID or a project ID.")
+    overlap.check(store, "assignVolume", [volume["id"]])
+    new = new or store.data["accounts"][args["projectid"]["account"]]
     if volume["removed"]:
         raise errors.invalid(f"No volume was found with UUID [{volume['id']}].")
     if volume["vm_id"]:

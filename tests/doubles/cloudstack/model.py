@@ -51,6 +51,9 @@ class Store:
 
     def _write_keys(self):
         for account in self.data["accounts"].values():
+            if not account["keyfile"]:
+                account.update(apikey=None, secret=None)
+                continue
             account["apikey"] = secrets.token_urlsafe(64)
             account["secret"] = secrets.token_urlsafe(64)
             path = os.path.join(self.dir, account["keyfile"])

@@ -60,14 +60,17 @@ def cloud(options):
         {"name": "migration-net", "gateway": "10.1.1.1", "prefix": "10.1.1.", "vlan": 164, "account": "admin"},
         {"name": "second-net", "gateway": "10.1.2.1", "prefix": "10.1.2.", "vlan": 165, "account": "admin"},
         {"name": "tenant-net", "gateway": "10.1.3.1", "prefix": "10.1.3.", "vlan": 166, "account": "tenant"},
+        {"name": "team-net", "gateway": "10.1.4.1", "prefix": "10.1.4.", "vlan": 167, "account": "PrjAcct-team-1"},
     ])
     accounts = {
         name: {"id": str(uuid.uuid4()), "number": number, "name": name, "user_id": str(uuid.uuid4()),
                "admin": admin, "keyfile": keyfile}
-        for number, name, admin, keyfile in ((2, "admin", True, "admin.key"), (3, "tenant", False, "user.key"))}
+        for number, name, admin, keyfile in ((2, "admin", True, "admin.key"), (3, "tenant", False, "user.key"),
+                                             (4, "PrjAcct-team-1", False, None))}  # a project's account: nobody logs in
+    projects = _rows([{"name": "team", "account": "PrjAcct-team-1"}])
     return {
         "format": 1, "created": created, "domain_id": str(uuid.uuid4()), "pod_id": str(uuid.uuid4()),
-        "ms_id": str(uuid.uuid4()), "zone_id": zone_id, "numbers": {"mac": 0}, "accounts": accounts,
+        "ms_id": str(uuid.uuid4()), "zone_id": zone_id, "numbers": {"mac": 0}, "accounts": accounts, "projects": projects,
         "zones": zone, "clusters": clusters, "hosts": hosts, "pools": pools, "os_types": os_types,
         "disk_offerings": disk, "service_offerings": service, "templates": templates, "networks": networks,
         "volumes": {}, "vms": {}, "snapshots": {}, "vm_snapshots": {}, "jobs": {}, "events": [], "faults": [],

@@ -151,7 +151,7 @@ def test_owner(site):
     cloud.do("detachVolume", id=ident)
     assert cloud.call("assignVolume", volumeid=ident, accountid=tenant)["volume"]["account"] == "tenant"
     refused(530, "belong to different accounts", cloud.do, "attachVolume", id=ident, virtualmachineid=site.appliance)
-    vm = site.vm(account="tenant", networkids=site.nets["tenant-net"])
+    vm = site.vm(account="tenant", domainid=cloud.state()["domain_id"], networkids=site.nets["tenant-net"])
     cloud.do("attachVolume", id=ident, virtualmachineid=vm)
 
 

@@ -12,6 +12,10 @@ _VM_ADMIN = {"hostid", "hostname", "hostcontrolstate", "instancename", "displayv
 
 
 def owner(store, account_name):
+    project = next((p for p in store.data["projects"].values() if p["account"] == account_name), None)
+    if project:  # in the place of the account
+        return {"projectid": project["id"], "project": project["name"], "domainid": store.data["domain_id"], "domain": "ROOT",
+                "domainpath": "ROOT"}
     return {"account": account_name, "domainid": store.data["domain_id"], "domain": "ROOT", "domainpath": "ROOT"}
 
 
@@ -98,9 +102,8 @@ def vm(store, row, admin):
     offering = data["service_offerings"][row["offering"]]
     root = store.root_of(row["id"])
     os_type = data["os_types"][row["os_type"]]
-    out = {"id": row["id"], "name": row["name"], "displayname": row["displayname"], "account": row["account"],
-           "userid": account["user_id"], "username": account["name"], "domainid": data["domain_id"],
-           "domain": "ROOT", "domainpath": "ROOT", "created": row["created"]}
+    out = {"id": row["id"], "name": row["name"], "displayname": row["displayname"], **owner(store, row["account"]),
+           "userid": account["user_id"], "username": account["name"], "created": row["created"]}
     if row["lastupdated"]:
         out["lastupdated"] = row["lastupdated"]
     out.update(state=row["state"], haenable=False, **in_zone(store))

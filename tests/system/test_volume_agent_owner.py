@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes go to the owner of the VM that they are attached to, and back: the appliance's account makes them, the job's account or
+project gets them. CloudStack wants them detached and without snapshots for that, and attaches nothing across owners."""
+import uuid
+
+import pytest
+
+import messages as pb
+from lib_agent import GIB, cloud, leader, state_name  # noqa: F401
+from lib_rest import serve
+
+EXPIRY = {"call_expiry": "4s", "cloudstack_timeout": "3s"}
+
+
+def owner(row):
+    return row.get("project") or row["account"]
+
+
+def target(leader, who):
+    """A job's target for an account or a project of the double."""
+    state = leader.cloud.state()
+    if who == "team":
+        return pb.job.TargetSpec(project_id=next(iter(state["projects"])), network_ids=["team-net"])
+    return pb.job.TargetSpec(account=who, network_ids=["tenant-net"])
+
+
+def deploy(leader, who, job="job-1"):
+    vm = str(uuid.uuid4())
+    leader.do("deploy_vm", job=job, disk="", name=f"vm-{vm[:8]}", custom_id=vm, target=target(leader, who))
+    return vm
+
+
+def assigned(leader):
+    """(volume, owner) of each assignVolume that was not refused."""
+    state = leader.cloud.state()
+    names = {a["id"]: a["name"] for a in state["accounts"].values()} | {p["id"]: p["name"] for p in state["projects"].values()}
+    return [(row["params"]["volumeid"], names[row["params"].get("accountid") or row["params"]["projectid"]])
+            for _, _, row in leader.changes("assignVolume")]
+
+
+@pytest.mark.parametrize("who", ["tenant", "team"])
+def test_volumes_get_the_owner_of_the_job_and_come_back(leader, who):
+    leader.agent()
+    site = leader.site
+    root, data = leader.volume(disk="disk0"), leader.volume(disk="disk1")
+    assert owner(site.look(root)) == "admin"
+    vm = deploy(leader, who)
+    for volume, disk in ((root, "disk0"), (data, "disk1")):
+        leader.do("detach_volume", disk=disk, volume_id=volume)
+    assert assigned(leader) == [], "before it is needed"
+    leader.do("swap_root", vm_id=vm, volume_id=root)
+    leader.do("attach_to_vm", disk="disk1", vm_id=vm, volume_id=data, device_id=1)
+    leader.do("start_vm", vm_id=vm)
+    assert assigned(leader) == [(root, who), (data, who)]
+    row = leader.cloud.call("listVirtualMachines", id=vm)["virtualmachine"][0]
+    assert owner(row) == who and row["state"] == "Running"
+    assert [owner(site.look(v)) for v in (root, data)] == [who, who]
+    # The end of a test failover: the VM is gone, the volumes are the appliance's again and attached to it.
+    leader.do("cleanup_test_failover", vm_id=vm)
+    assert assigned(leader)[2:] and {v for v, to in assigned(leader)[2:] if to == "admin"} == {root, data}
+    for volume in (root, data):
+        assert owner(site.look(volume)) == "admin" and site.look(volume)["virtualmachineid"] == site.appliance
+    assert len(assigned(leader)) == 4
+    # Once more, and undone as a failed failover is.
+    again = deploy(leader, who)
+    leader.do("detach_volume", disk="disk1", volume_id=data)
+    leader.do("attach_to_vm", disk="disk1", vm_id=again, volume_id=data, device_id=1)
+    leader.do("destroy_vm", undo=True, vm_id=again)
+    assert owner(site.look(data)) == "admin" and "virtualmachineid" not in site.look(data)
+    assert not [e for e in leader.cloud.state()["events"] if e["kind"] == "overlap"]
+
+
+@pytest.mark.parametrize("action", ["drop-before", "drop-after", "hang", "error"])
+def test_a_call_without_an_answer_is_asked_about(leader, action):
+    leader.agent(**EXPIRY)
+    volume = leader.volume(attach=False)
+    vm = deploy(leader, "tenant")
+    leader.cloud.fault("assignVolume", action, **({"code": 530, "text": "try later"} if action == "error" else {}))
+    leader.do("attach_to_vm", vm_id=vm, volume_id=volume, device_id=1)
+    done = [row for row in leader.changes("assignVolume") if not row[2]["fault"] or action in ("drop-after", "hang")]
+    assert len(done) == 1 and owner(leader.site.look(volume)) == "tenant"
+
+
+@pytest.mark.parametrize("action", ["delay", "hang"])
+def test_killed_between_the_intent_and_the_answer(leader, action):
+    """`delay`: the call is under way when the agent dies, and takes effect later; `hang`: it took effect, nobody heard of it."""
+    agent = leader.agent(**EXPIRY)
+    volume = leader.volume(attach=False)
+    vm = deploy(leader, "tenant")
+    leader.cloud.fault("assignVolume", action, **({"seconds": 1} if action == "delay" else {}))
+    ident = leader.operation("attach_to_vm", vm_id=vm, volume_id=volume, device_id=1)
+    leader.wait("drover.journal.appliance", lambda _: any(r.command == "assignVolume" and state_name(r) == "INTENT" and r.wanted
+                                                          for r in leader.journal(ident)), 40, "the intent to hand it over")
+    agent.kill()
+    leader.agent(**EXPIRY)
+    leader.done(ident)
+    assert len(assigned(leader)) <= 2 and owner(leader.site.look(volume)) == "tenant"
+    answers = leader.answers()
+    effects = [row for _, _, row in leader.changes("assignVolume") if answers.get(row["n"], {}).get("status") == 200]
+    assert len(effects) == 1 and leader.site.look(volume)["virtualmachineid"] == vm
+    leader.do("destroy_vm", undo=True, vm_id=vm)
+    assert owner(leader.site.look(volume)) == "admin"
+
+
+def test_killed_while_it_is_handed_back(leader):
+    """The volume is off the VM and belongs to the tenant still: whoever follows knows of it, although the VM shows nothing."""
+    agent = leader.agent(**EXPIRY)
+    volume = leader.volume(attach=False)
+    vm = deploy(leader, "tenant")
+    leader.do("attach_to_vm", vm_id=vm, volume_id=volume, device_id=1)
+    leader.cloud.fault("assignVolume", "drop-before")
+    ident = leader.operation("destroy_vm", undo=True, vm_id=vm)
+    leader.wait("drover.journal.appliance", lambda _: any(r.command == "assignVolume" for r in leader.journal(ident)), 40,
+                "the intent to hand it back")
+    agent.kill()
+    assert owner(leader.site.look(volume)) == "tenant"
+    leader.agent(**EXPIRY)
+    leader.done(ident)
+    assert owner(leader.site.look(volume)) == "admin"
+
+
+def test_what_cloudstack_refuses(leader):
+    """Snapshots forbid it, and so may a quota: the failover fails before the VM loses its root disk; what is undone goes on."""
+    leader.agent()
+    cloud, site = leader.cloud, leader.site
+    volume = leader.volume()
+    leader.do("detach_volume", volume_id=volume)
+    vm = deploy(leader, "tenant")
+    root = site.root(vm)["id"]
+    snapshot = cloud.do("createSnapshot", volumeid=volume)["id"]
+    error = leader.failed(leader.operation("swap_root", vm_id=vm, volume_id=volume))
+    assert error.code == "DRV-VOLUME-OWNER" and "has snapshots" in error.message and error.error_class == 2
+    assert site.root(vm)["id"] == root
+    cloud.do("deleteSnapshot", id=snapshot)
+    cloud.fault("assignVolume", "error", code=535, text="Maximum amount of resources of Type = 'volume' has been exceeded.")
+    assert leader.failed(leader.operation("attach_to_vm", vm_id=vm, volume_id=volume, device_id=1)).code == "DRV-VOLUME-OWNER"
+    leader.do("attach_to_vm", vm_id=vm, volume_id=volume, device_id=1)
+    cloud.do("createSnapshot", volumeid=volume)
+    leader.do("destroy_vm", undo=True, vm_id=vm)  # it stays the tenant's, and the log says so
+    assert owner(site.look(volume)) == "tenant"
+    assert [line for line in leader.agents[0].lines() if line.get("event") == "volume.not_handed_back"]
+
+
+def test_targets_that_are_nobodys(leader):
+    leader.agent()
+    for wrong, text in ((pb.job.TargetSpec(account="nobody"), "no account 'nobody'"),
+                        (pb.job.TargetSpec(domain_id=str(uuid.uuid4())), "no account in it"),
+                        (pb.job.TargetSpec(account="tenant", domain_id=str(uuid.uuid4())), "no account 'tenant' in domain"),
+                        (pb.job.TargetSpec(account="tenant", project_id=str(uuid.uuid4())), "one owner")):
+        error = leader.failed(leader.operation("deploy_vm", disk="", name="vm", custom_id=str(uuid.uuid4()), target=wrong))
+        assert error.code == "DRV-TARGET-ACCOUNT" and text in error.message
+    assert not leader.changes()
+
+
+def test_a_client_cannot_take_a_tenants_volume(leader, tmp_path):
+    """The agent's key may move any volume to any account. What was not made here, and is not the appliance's, stays where it is."""
+    _, rest = serve(leader, tmp_path)
+    state = leader.cloud.state()
+    theirs = leader.site.volume(account="tenant", domainid=state["domain_id"])
+    record = rest.post(f"/volumes/{theirs}/attach", wait="60s").json
+    assert record["state"] == "failed" and record["error"]["code"] == "DRV-VOLUME-OWNER"
+    assert owner(leader.site.look(theirs)) == "tenant" and assigned(leader) == []
+    # One that was made here may go and come.
+    made = rest.done("POST", "/volumes", {"name": "made", "size_bytes": GIB})["result"]["volume_id"]
+    vm = deploy(leader, "tenant")
+    rest.done("POST", f"/volumes/{made}/attach", {"vm_id": vm, "device_id": 1})
+    rest.done("POST", f"/volumes/{made}/detach")
+    rest.done("POST", f"/volumes/{made}/attach")
+    assert assigned(leader) == [(made, "tenant"), (made, "admin")]
