@@ -57,7 +57,11 @@ static void check_name(DroverPreflight *p, const DroverTargetFacts *f)
 
 static void check_account(DroverPreflight *p, const DroverTargetFacts *f)
 {
-    if (*f->account && !f->account_known)
+    if (f->account_problem)
+        drover_find(p, DROVER_FINDING_ERROR, "DRV-TARGET-ACCOUNT", 0, "%s",
+                    g_str_has_prefix(f->account_problem, "DRV-TARGET-ACCOUNT: ") ? f->account_problem + 20
+                                                                                 : f->account_problem);
+    else if (*f->account && !f->account_known)
         drover_find(p, DROVER_FINDING_ERROR, "DRV-TARGET-ACCOUNT", 0,
                     "CloudStack has no account or project '%s' in that domain: correct the job's target", f->account);
 }

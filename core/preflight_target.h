@@ -101,6 +101,7 @@ typedef struct {
     const char *vm_id;      /* a VM that exists already; "": it will be made */
     const char *vm_cluster_id; /* of that one; "": it is in none yet */
     bool account_known;
+    const char *account_problem; /* what CloudStack says of it; NULL: nothing */
     /* offered */
     const char *template_wanted, *template_name;
     bool template_ready;

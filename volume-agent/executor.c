@@ -8,6 +8,7 @@
 #include "lib/base/log.h"
 #include "volume-agent/operations/call.h"
 #include "volume-agent/operations/operations.h"
+#include "volume-agent/preflight/preflight.h"
 
 #define THREADS 8
 #define PRUNE_BATCH 500
@@ -83,6 +84,8 @@ static void start_due(DroverExecutor *executor)
 /* One attempt. */
 static bool attempt(const DroverOpContext *context, DroverOperation *operation, GError **error)
 {
+    if (operation->asked->operation_case == DROVER__V1__VOLUME_OPERATION__OPERATION_PREFLIGHT_TARGET)
+        return drover_op_preflight_target(context, operation, error);
     return drover_op_settle(context, operation, error) && drover_op_run(context, operation, error);
 }
 

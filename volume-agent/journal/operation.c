@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "volume-agent/journal/operation.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/error.h"
@@ -39,6 +40,26 @@ void drover_operation_add_claim(DroverOperation *operation, const char *id)
     add_id(&operation->claims, id);
 }
 
+static void free_finding(gpointer data)
+{
+    drover__v1__finding__free_unpacked(data, NULL);
+}
+
+void drover_operation_add_finding(DroverOperation *operation, const char *severity, const char *code, const char *message,
+                                  int32_t disk_key)
+{
+    if (!operation->result.findings)
+        operation->result.findings = g_ptr_array_new_with_free_func(free_finding);
+    /* Freed by protobuf-c's default allocator, which is that of strdup. */
+    Drover__V1__Finding *finding = calloc(1, sizeof *finding);
+    drover__v1__finding__init(finding);
+    finding->severity = strdup(severity);
+    finding->code = strdup(code);
+    finding->message = strdup(message);
+    finding->disk_key = disk_key;
+    g_ptr_array_add(operation->result.findings, finding);
+}
+
 static void result_clear(DroverOperationResult *r)
 {
     if (r->token)
@@ -55,6 +76,8 @@ static void result_clear(DroverOperationResult *r)
     g_free(r->report);
     if (r->volume_ids)
         g_ptr_array_unref(r->volume_ids);
+    if (r->findings)
+        g_ptr_array_unref(r->findings);
 }
 
 void drover_operation_free(DroverOperation *operation)
@@ -119,6 +142,8 @@ const char *drover_operation_kind(const DroverOperation *operation)
         return "remove-orphan-exports";
     case DROVER__V1__VOLUME_OPERATION__OPERATION_FORCE_SYNC:
         return "force-sync";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_PREFLIGHT_TARGET:
+        return "preflight-target";
     default:
         return "unknown";
     }
@@ -225,6 +250,8 @@ GBytes *drover_operation_pack(const DroverOperation *o, const char *agent, const
     result.n_volume_ids = o->result.volume_ids ? o->result.volume_ids->len : 0;
     result.volume_ids = o->result.volume_ids ? (char **)o->result.volume_ids->pdata : NULL;
     result.report = text(o->result.report);
+    result.n_findings = o->result.findings ? o->result.findings->len : 0;
+    result.findings = o->result.findings ? (Drover__V1__Finding **)o->result.findings->pdata : NULL;
 
     g_autofree char *code = drover_error_code(o->error_message);
     Drover__V1__Error error = DROVER__V1__ERROR__INIT;
@@ -301,6 +328,10 @@ DroverOperation *drover_operation_unpack(const Drover__V1__JournalOperation *rec
         for (size_t i = 0; i < r->n_volume_ids; i++)
             drover_operation_add_volume(o, r->volume_ids[i]);
         o->result.report = g_strdup(r->report);
+        for (size_t i = 0; i < r->n_findings; i++) {
+            const Drover__V1__Finding *f = r->findings[i];
+            drover_operation_add_finding(o, f->severity, f->code, f->message, f->disk_key);
+        }
     }
     return o;
 }

@@ -28,6 +28,7 @@ typedef struct {
     bool already_done;
     GPtrArray *volume_ids; /* strings; NULL: none */
     char *report;          /* JSON */
+    GPtrArray *findings;   /* Drover__V1__Finding; NULL: none */
 } DroverOperationResult;
 
 typedef struct {
@@ -68,6 +69,10 @@ bool drover_operation_uses_appliance(const DroverOperation *operation);
 
 /* Adds VOLUME_ID to result->volume_ids, unless it is there. */
 void drover_operation_add_volume(DroverOperation *operation, const char *volume_id);
+
+/* Appends a finding of a preflight. */
+void drover_operation_add_finding(DroverOperation *operation, const char *severity, const char *code, const char *message,
+                                  int32_t disk_key);
 
 /* Adds ID to claims, unless it is there. */
 void drover_operation_add_claim(DroverOperation *operation, const char *id);
