@@ -5,7 +5,8 @@
 #   install-dependencies.sh [build] [run] [test] [boot] [bench]
 #
 #   build  compiler and libraries       run   broker, Redis, NBD tools, the guest image
-#   test   pytest, its libraries, Go    boot  QEMU, to boot a migrated disk
+#   test   pytest, its libraries, Go, QEMU
+#   boot   QEMU, to boot a migrated disk
 #   bench  OpenSSH, for tests/bench (Debian's package has its sshd start with the machine)
 #
 # Returns at once when all is there. Needs root or sudo otherwise. No service is started or enabled by it.
@@ -17,7 +18,7 @@ build=(build-essential cmake ninja-build pkg-config libglib2.0-dev librdkafka-de
 run=(perl-base procps ca-certificates openjdk-17-jre-headless maven redis-server redis-tools nbdkit qemu-utils
   e2fsprogs fdisk cpio gzip xz-utils kmod grub-common python3 kcat)
 test=(python3 python3-pytest python3-pytest-xdist python3-redis python3-confluent-kafka python3-protobuf python3-yaml
-  libnbd-bin python3-libnbd python3-cryptography python3-venv protobuf-compiler haproxy openssl nbd-server)
+  libnbd-bin python3-libnbd python3-cryptography python3-venv protobuf-compiler haproxy openssl nbd-server qemu-system-x86)
 boot=(qemu-system-x86)
 bench=(libnbd-bin qemu-utils haproxy openssl openssh-client openssh-server)
 
@@ -31,7 +32,7 @@ for group in "${groups[@]}"; do
     test) wanted+=("${test[@]}") ;;
     boot) wanted+=("${boot[@]}") ;;
     bench) wanted+=("${bench[@]}") ;;
-    -h | --help) sed -n '3,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) sed -n '3,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) echo "install-dependencies.sh: no group '$group' (build, run, test, boot, bench)" >&2; exit 2 ;;
   esac
 done

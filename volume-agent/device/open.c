@@ -35,3 +35,9 @@ int drover_device_open(const char *path, int *fd, bool *block_device, uint64_t *
         close(*fd);
     return err;
 }
+
+bool drover_device_is_gone(int fd)
+{
+    uint64_t size = 0;
+    return ioctl(fd, BLKGETSIZE64, &size) < 0 || size == 0;
+}

@@ -13,4 +13,8 @@
  */
 int drover_device_open(const char *path, int *fd, bool *block_device, uint64_t *size);
 
+/* The disk behind the block device FD has been taken away since it was opened. The kernel answers reads with the end of the device
+ * then, writes with ENOSPC and other requests with EINVAL, as if the caller had gone beyond its end. */
+bool drover_device_is_gone(int fd);
+
 #endif

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "volume-agent/device/open.h"
 #include "volume-agent/plugin/control.h"
 #include "volume-agent/plugin/exports.h"
 #include "volume-agent/plugin/punch.h"
@@ -129,6 +130,11 @@ static bool admit(Export *export)
 
 static int finish(Export *export, int err, const char *what)
 {
+    /* The kernel says of a disk that was taken away that it is full, or that the request is wrong. */
+    if (err && export_is_block_device(export) && drover_device_is_gone(export_fd(export))) {
+        what = "the disk is gone";
+        err = EIO;
+    }
     exports_done(export);
     if (!err)
         return 0;

@@ -48,7 +48,8 @@ static bool use(int fd, off_t offset)
         flush_error = errno;
     if (!read_error && !write_error && !flush_error)
         return false;
-    printf("lost: read: %s, ", strerror(read_error));
+    printf("%s: ", drover_device_is_gone(fd) ? "gone" : "failed");
+    printf("read: %s, ", strerror(read_error));
     printf("write: %s, ", strerror(write_error));
     printf("flush: %s\n", strerror(flush_error));
     return true;
