@@ -41,7 +41,7 @@ def bench(kafka, tmp_path_factory):
 
 FILLED = {"volume_id": str(uuid.uuid4()), "vm_id": str(uuid.uuid4()), "snapshot_id": str(uuid.uuid4()), "device": "vdzz",
           "operation_id": "no-such-operation"}
-BODIES = {"createVolume": {"name": "role", "size_bytes": GIB}, "attachRoot": {"vm_id": FILLED["vm_id"]},
+BODIES = {"createVolume": {"name": "role", "size_bytes": GIB}, "resizeVolume": {"size_bytes": GIB}, "attachRoot": {"vm_id": FILLED["vm_id"]},
           "cleanupTestFailover": {"vm_id": FILLED["vm_id"]}, "updateSnapshot": {"status": "x"},
           "trackSnapshot": {"snapshot_id": FILLED["snapshot_id"], "volume_id": FILLED["volume_id"]},
           "createExport": {"volume_id": FILLED["volume_id"]}}

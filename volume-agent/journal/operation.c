@@ -142,6 +142,8 @@ const char *drover_operation_kind(const DroverOperation *operation)
         return "remove-orphan-exports";
     case DROVER__V1__VOLUME_OPERATION__OPERATION_FORCE_SYNC:
         return "force-sync";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_RESIZE_VOLUME:
+        return "resize-volume";
     case DROVER__V1__VOLUME_OPERATION__OPERATION_PREFLIGHT_TARGET:
         return "preflight-target";
     default:
@@ -175,6 +177,8 @@ const char *drover_operation_volume_id(const DroverOperation *operation)
         return o->clear_snapshots->volume_id;
     case DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_EXPORT:
         return o->remove_export->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_RESIZE_VOLUME:
+        return o->resize_volume->volume_id;
     default:
         return "";
     }
@@ -213,6 +217,7 @@ bool drover_operation_uses_appliance(const DroverOperation *operation)
     return kind == DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_VOLUME ||
            kind == DROVER__V1__VOLUME_OPERATION__OPERATION_DETACH_VOLUME ||
            kind == DROVER__V1__VOLUME_OPERATION__OPERATION_DELETE_VOLUME ||
+           kind == DROVER__V1__VOLUME_OPERATION__OPERATION_RESIZE_VOLUME ||
            kind == DROVER__V1__VOLUME_OPERATION__OPERATION_CLEANUP_TEST_FAILOVER ||
            kind == DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_ORPHAN_EXPORTS ||
            kind == DROVER__V1__VOLUME_OPERATION__OPERATION_FORCE_SYNC;

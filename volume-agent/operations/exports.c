@@ -16,9 +16,18 @@ bool drover_op_open_export(const DroverOpContext *context, DroverOperation *oper
     if (asked->generation == 0)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "open-export without a generation");
     g_auto(DroverDevice) device = {0};
-    if (!drover_device_wait(&context->roots, asked->volume_id, asked->minimum_size_bytes, context->device_timeout_ms,
-                            context->stopping, &device, error))
+    if (!drover_device_wait(&context->roots, asked->volume_id, 0, context->device_timeout_ms, context->stopping, &device, error))
         return false;
+    if (device.size_bytes < asked->minimum_size_bytes) {
+        /* It stayed attached since the last round, and its source has grown. */
+        if (!*operation->asked->requested_by &&
+            !drover_op_grow(context, operation, asked->volume_id, asked->minimum_size_bytes, error))
+            return false;
+        drover_device_clear(&device);
+        if (!drover_device_wait(&context->roots, asked->volume_id, asked->minimum_size_bytes, context->device_timeout_ms,
+                                context->stopping, &device, error))
+            return false;
+    }
     g_autofree char *name = g_strconcat("migration-vol-", asked->volume_id, NULL);
     const DroverExportRecord record = {.volume_id = asked->volume_id,
                                        .job_id = operation->asked->job_id,

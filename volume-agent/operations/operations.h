@@ -15,6 +15,7 @@ bool drover_op_create_volume(const DroverOpContext *context, DroverOperation *op
 bool drover_op_attach_volume(const DroverOpContext *context, DroverOperation *operation, GError **error);
 bool drover_op_detach_volume(const DroverOpContext *context, DroverOperation *operation, GError **error);
 bool drover_op_delete_volume(const DroverOpContext *context, DroverOperation *operation, GError **error);
+bool drover_op_resize_volume(const DroverOpContext *context, DroverOperation *operation, GError **error);
 
 bool drover_op_open_export(const DroverOpContext *context, DroverOperation *operation, GError **error);
 bool drover_op_close_export(const DroverOpContext *context, DroverOperation *operation, GError **error);
@@ -39,6 +40,9 @@ bool drover_op_run(const DroverOpContext *context, DroverOperation *operation, G
 
 /* Takes a volume off the VM it is attached to, its export and readers first. Nothing attached: success. */
 bool drover_op_take_off(const DroverOpContext *context, DroverOperation *operation, const char *volume_id, GError **error);
+/* Grows a volume to SIZE_BYTES, rounded up to GiB, and waits until its device on the appliance, if it has one there, shows it. Large
+ * enough: success. PERMANENT, DRV-VOLUME-RESIZE: CloudStack refuses. */
+bool drover_op_grow(const DroverOpContext *context, DroverOperation *operation, const char *volume_id, uint64_t size_bytes, GError **error);
 /* Attaches a volume to the appliance and finds its device, into operation->result. */
 bool drover_op_attach_to_appliance(const DroverOpContext *context, DroverOperation *operation, const char *volume_id,
                                    uint64_t minimum_size, GError **error);

@@ -16,6 +16,7 @@ typedef enum {
     VOLUME_ATTACHED,
     VOLUME_DETACHED,
     VOLUME_OWNED,
+    VOLUME_GROWN,
     VOLUME_GONE,
     VM_EXISTS,
     VM_RUNNING,
@@ -30,7 +31,7 @@ static const struct {
     {"createVolume", VOLUME_EXISTS},          {"attachVolume", VOLUME_ATTACHED},   {"detachVolume", VOLUME_DETACHED},
     {"deleteVolume", VOLUME_GONE},            {"deployVirtualMachine", VM_EXISTS}, {"startVirtualMachine", VM_RUNNING},
     {"stopVirtualMachine", VM_STOPPED},       {"destroyVirtualMachine", VM_GONE},
-    {"assignVolume", VOLUME_OWNED},
+    {"assignVolume", VOLUME_OWNED},           {"resizeVolume", VOLUME_GROWN},
 };
 
 static bool shows(Effect effect, const json_t *object, const char *wanted)
@@ -48,6 +49,8 @@ static bool shows(Effect effect, const json_t *object, const char *wanted)
     case VOLUME_OWNED:
         owner = drover_owner_of(object);
         return strcmp(owner, wanted) == 0;
+    case VOLUME_GROWN:
+        return object && (guint64)json_integer_value(json_object_get(object, "size")) >= g_ascii_strtoull(wanted, NULL, 10);
     case VM_RUNNING:
         return strcmp(state, "Running") == 0;
     case VM_STOPPED:

@@ -111,6 +111,9 @@ bool drover_op_attach_to_appliance(const DroverOpContext *context, DroverOperati
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-ELSEWHERE: volume %s is attached to VM %s%s",
                            volume_id, where, root ? " as its root disk" : "");
     drover_set_text(&operation->result.volume_id, volume_id);
+    /* The source has grown since the volume was made. Clients of the REST API ask for that by itself. */
+    if (minimum_size && !*operation->asked->requested_by && !drover_op_grow(context, operation, volume_id, minimum_size, error))
+        return false;
     operation->result.already_done = *where != '\0';
     if (!*where) {
         const char *const parameters[] = {"id", volume_id, "virtualmachineid", context->appliance_vm_id, NULL};

@@ -161,8 +161,9 @@ bool drover_rest_handle(DroverRestApi *api, const DroverRestCall *call, DroverRe
         drover_rest_parse_body(call->body, call->body_len, drover_rest_fields_of(call->route->id), problem);
     if (!body)
         return false;
-    bool ok = call->route->changes ? drover_rest_submit_change(api, call, body, reply, problem)
-                                   : drover_rest_answer_query(api, call, reply, problem);
+    bool ok = call->route->changes                        ? drover_rest_submit_change(api, call, body, reply, problem)
+              : call->route->id == DROVER_ROUTE_PREFLIGHT ? drover_rest_preflight(api, body, reply, problem)
+                                                          : drover_rest_answer_query(api, call, reply, problem);
     json_decref(body);
     return ok;
 }

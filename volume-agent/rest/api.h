@@ -80,6 +80,8 @@ bool drover_rest_reply_operation(DroverRestApi *api, const char *operation_id, D
 /* queries.c: everything that changes nothing. */
 bool drover_rest_answer_query(DroverRestApi *api, const DroverRestCall *call, DroverRestReply *reply,
                               DroverRestProblem *problem);
+/* preflight.c: findings about what BODY asks for. */
+bool drover_rest_preflight(DroverRestApi *api, const json_t *body, DroverRestReply *reply, DroverRestProblem *problem);
 /* changes.c: everything that becomes an operation. */
 bool drover_rest_submit_change(DroverRestApi *api, const DroverRestCall *call, const json_t *body,
                                DroverRestReply *reply, DroverRestProblem *problem);

@@ -141,6 +141,7 @@ static bool makes_sense(DroverRestApi *api, const DroverRestCall *call, const js
     case DROVER_ROUTE_ATTACH_ROOT:
         return check_attach(api, call, body, problem);
     case DROVER_ROUTE_DETACH_VOLUME:
+    case DROVER_ROUTE_RESIZE_VOLUME:
     case DROVER_ROUTE_DELETE_VOLUME:
         ok = check_volume(api, call->parameter, &row, problem);
         json_decref(row);

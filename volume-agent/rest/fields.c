@@ -7,6 +7,7 @@
 #include "volume-agent/rest/route.h"
 
 #define SHOWN_NAME 64
+#define LONGEST_LISTED 255
 
 static bool wrong(DroverRestProblem *problem, const char *name, const char *what)
 {
@@ -21,6 +22,28 @@ static bool is_text(const char *text, json_int_t limit)
             return false;
     glong len = g_utf8_strlen(text, -1);
     return len >= 1 && len <= limit;
+}
+
+static bool check_all(json_t *object, const DroverRestField *table, DroverRestProblem *problem);
+
+static bool check_list(const DroverRestField *field, const json_t *list, DroverRestProblem *problem)
+{
+    g_autofree char *expected = g_strdup_printf("must be a list of at most %" JSON_INTEGER_FORMAT " %s", field->limit,
+                                                field->of ? "objects" : "strings of 1 to 255 characters");
+    if (!json_is_array(list) || (json_int_t)json_array_size(list) > field->limit)
+        return wrong(problem, field->name, expected);
+    size_t i;
+    json_t *value;
+    json_array_foreach(list, i, value)
+    {
+        const char *text = json_string_value(value);
+        if (field->of ? !json_is_object(value)
+                      : !text || strlen(text) != json_string_length(value) || !is_text(text, LONGEST_LISTED))
+            return wrong(problem, field->name, expected);
+        if (field->of && !check_all(value, field->of, problem))
+            return false;
+    }
+    return true;
 }
 
 static bool check(const DroverRestField *field, const json_t *value, DroverRestProblem *problem)
@@ -49,6 +72,8 @@ static bool check(const DroverRestField *field, const json_t *value, DroverRestP
             g_strdup_printf("must be a whole number from %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT,
                             field->minimum, field->limit);
         return wrong(problem, field->name, expected);
+    case DROVER_FIELD_LIST:
+        return check_list(field, value, problem);
     case DROVER_FIELD_FLAG:
     default:
         return json_is_boolean(value) || wrong(problem, field->name, "must be true or false");

@@ -14,14 +14,16 @@ typedef enum {
     DROVER_FIELD_NAME,   /* a job or disk id */
     DROVER_FIELD_NUMBER, /* MINIMUM to LIMIT */
     DROVER_FIELD_FLAG,
+    DROVER_FIELD_LIST, /* of at most LIMIT objects like OF, or of texts of at most 255 characters */
 } DroverRestFieldType;
 
-typedef struct {
+typedef struct DroverRestField {
     const char *name; /* NULL ends the table */
     DroverRestFieldType type;
     bool required;
     json_int_t minimum;
     json_int_t limit;
+    const struct DroverRestField *of; /* of a list; NULL: texts */
 } DroverRestField;
 
 /* The object in BODY, LEN bytes; a new reference. With LEN 0: {}. NULL with *PROBLEM 400 that names place or

@@ -46,6 +46,16 @@ const char *drover_rest_state(const DroverOperation *operation, bool submitted)
     }
 }
 
+json_t *drover_rest_finding_json(const char *severity, const char *code, const char *message, int32_t disk_key)
+{
+    json_t *json = json_object();
+    set(json, "severity", severity);
+    set(json, "code", code);
+    set(json, "message", message);
+    json_object_set_new(json, "disk_key", disk_key ? json_integer(disk_key) : json_null());
+    return json;
+}
+
 static json_t *result_json(const DroverOperationResult *r)
 {
     json_t *json = json_object();
@@ -67,6 +77,12 @@ static json_t *result_json(const DroverOperationResult *r)
     json_object_set_new(json, "volume_ids", ids);
     json_t *report = r->report && *r->report ? json_loads(r->report, 0, NULL) : NULL;
     json_object_set_new(json, "report", report ? report : json_null());
+    json_t *findings = json_array();
+    for (guint i = 0; r->findings && i < r->findings->len; i++) {
+        const Drover__V1__Finding *f = g_ptr_array_index(r->findings, i);
+        json_array_append_new(findings, drover_rest_finding_json(f->severity, f->code, f->message, f->disk_key));
+    }
+    json_object_set_new(json, "findings", findings);
     return json;
 }
 

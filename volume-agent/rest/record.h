@@ -13,6 +13,7 @@
 const char *drover_rest_state(const DroverOperation *operation, bool submitted);
 
 /* The operation record. */
+json_t *drover_rest_finding_json(const char *severity, const char *code, const char *message, int32_t disk_key);
 json_t *drover_rest_operation_json(const DroverOperation *operation, bool submitted);
 json_t *drover_rest_snapshot_json(const DroverSnapshotRecord *record);
 /* STAT: counters of the NBD server for this generation, or NULL: it is not served now. */

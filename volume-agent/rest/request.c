@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/ids.h"
+#include "volume-agent/rest/preflight.h"
 
 #define LARGEST_VOLUME (INT64_C(1) << 50)
 #define JOB                                                                                                  \
@@ -72,6 +73,8 @@ const DroverRestField *drover_rest_fields_of(DroverRestRouteId route)
         return export_fields;
     case DROVER_ROUTE_FORCE_SYNC:
         return sync_fields;
+    case DROVER_ROUTE_PREFLIGHT:
+        return drover_rest_preflight_fields;
     default:
         return no_fields;
     }

@@ -37,6 +37,7 @@ const DroverRestRoute drover_rest_routes[DROVER_N_ROUTES] = {
     {DROVER_ROUTE_DELETE_EXPORT, "DELETE", "/exports/{volume_id}", DROVER_REST_OPERATE, true, ""},
     {DROVER_ROUTE_VALIDATE_EXPORT, "POST", "/exports/{volume_id}/validate", DROVER_REST_READ, false, ""},
     {DROVER_ROUTE_FORCE_SYNC, "POST", "/admin/force-sync", DROVER_REST_ADMIN, true, ""},
+    {DROVER_ROUTE_PREFLIGHT, "POST", "/preflight", DROVER_REST_READ, false, ""},
 };
 
 bool drover_rest_is_uuid(const char *text)

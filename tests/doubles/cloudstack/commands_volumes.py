@@ -358,6 +358,11 @@ def resize_volume(cloud, account, args):
         if volume["removed"]:
             raise errors.invalid(f"Unable to find volume with ID: {volume['number']}")
         if args["size"] is not None:
+            if volume["type"] != "ROOT" and not args["diskofferingid"] and volume["offering"] and \
+                    not store.data["disk_offerings"][volume["offering"]]["custom"]:
+                raise errors.invalid("To change a volume's size without providing a new disk offering, its current disk offering "
+                                     "must be customizable or it must be a root volume (if providing a disk offering, make sure "
+                                     "it is different from the current disk offering).")
             if args["size"] > MAX_CUSTOM_GB:
                 raise errors.ApiError(432, f"Volume size: {args['size']} GB is out of allowed range. Min: 1. "
                                       f"Max: {MAX_CUSTOM_GB}")  # [590]
