@@ -51,9 +51,9 @@ def test_cancelled_at_bad_moments(bench, tmp_path):
     happened["copying"] = lambda: int(job_hash(fleet, "copying").get("bytes_transferred", 0)) > 0
     while happened:
         name = wait_for(lambda: next((n for n, f in happened.items() if f()), None), 90, f"One of {sorted(happened)}")
+        assert vcsim.vm(name)["power"] == ("poweredOff" if name == "off" else "poweredOn")
         fleet.drover("cancel", name)
         del happened[name]
-    assert vcsim.vm("off")["power"] == "poweredOff"
     for name, lab in labs.items():
         wait_job(fleet, name, "cancelled")
         as_it_was(lab)
