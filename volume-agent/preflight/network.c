@@ -39,17 +39,17 @@ static bool add_network(DroverGather *g, json_t *rows, const char *wanted, GErro
     return true;
 }
 
-static const char *domain_of(json_t *networks, const char *network_id)
+static const char *vpc_of(json_t *networks, const char *network_id)
 {
     const json_t *network = *network_id ? drover_look_pick(networks, network_id, NULL) : NULL;
-    return drover_json_text(network, "networkdomain");
+    return drover_json_text(network, "vpcid");
 }
 
-/* Two networks in which a name may stand once only: the same one, or with the same domain of names. */
+/* Two networks in which a name may stand once only: the same one, or tiers of one VPC. */
 static bool share_names(json_t *networks, const char *a, const char *b)
 {
-    const char *domain = domain_of(networks, a);
-    return strcmp(a, b) == 0 || (*domain && g_ascii_strcasecmp(domain, domain_of(networks, b)) == 0);
+    const char *vpc = vpc_of(networks, a);
+    return strcmp(a, b) == 0 || (*vpc && strcmp(vpc, vpc_of(networks, b)) == 0);
 }
 
 /* One of VM's cards is in a network where its name must not stand twice with the VM to be. */

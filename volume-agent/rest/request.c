@@ -30,6 +30,11 @@ static const DroverRestField attach_fields[] = {
     JOB,
     {0},
 };
+static const DroverRestField resize_fields[] = {
+    {"size_bytes", DROVER_FIELD_NUMBER, .required = true, .minimum = 1, .limit = LARGEST_VOLUME},
+    JOB,
+    {0},
+};
 static const DroverRestField root_fields[] = {{"vm_id", DROVER_FIELD_UUID, .required = true}, JOB, {0}};
 static const DroverRestField cleanup_fields[] = {
     {"vm_id", DROVER_FIELD_UUID, .required = true}, {"job_id", DROVER_FIELD_NAME}, {0}};
@@ -63,6 +68,8 @@ const DroverRestField *drover_rest_fields_of(DroverRestRouteId route)
         return root_fields;
     case DROVER_ROUTE_DETACH_VOLUME:
         return job_fields;
+    case DROVER_ROUTE_RESIZE_VOLUME:
+        return resize_fields;
     case DROVER_ROUTE_CLEANUP_TEST_FAILOVER:
         return cleanup_fields;
     case DROVER_ROUTE_TRACK_SNAPSHOT:
@@ -93,6 +100,7 @@ typedef struct {
         Drover__V1__AttachToVm attach_to_vm;
         Drover__V1__SwapRoot swap;
         Drover__V1__DetachVolume detach;
+        Drover__V1__ResizeVolume resize;
         Drover__V1__DeleteVolume delete_;
         Drover__V1__CleanupTestFailover cleanup;
         Drover__V1__TrackSnapshot track;
@@ -159,6 +167,12 @@ static void draft_volume(Draft *draft, const DroverRestRequest *request)
         drover__v1__detach_volume__init(&draft->u.detach);
         KIND(draft, DETACH_VOLUME, detach_volume);
         draft->u.detach.volume_id = (char *)request->parameter;
+        break;
+    case DROVER_ROUTE_RESIZE_VOLUME:
+        drover__v1__resize_volume__init(&draft->u.resize);
+        KIND(draft, RESIZE_VOLUME, resize_volume);
+        draft->u.resize.volume_id = (char *)request->parameter;
+        draft->u.resize.size_bytes = drover_rest_number(request->body, "size_bytes");
         break;
     case DROVER_ROUTE_DELETE_VOLUME:
         drover__v1__delete_volume__init(&draft->u.delete_);

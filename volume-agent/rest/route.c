@@ -17,6 +17,7 @@ const DroverRestRoute drover_rest_routes[DROVER_N_ROUTES] = {
     {DROVER_ROUTE_ATTACH_VOLUME, "POST", "/volumes/{volume_id}/attach", DROVER_REST_OPERATE, true, ""},
     {DROVER_ROUTE_ATTACH_ROOT, "POST", "/volumes/{volume_id}/attach-root", DROVER_REST_OPERATE, true, ""},
     {DROVER_ROUTE_DETACH_VOLUME, "POST", "/volumes/{volume_id}/detach", DROVER_REST_OPERATE, true, ""},
+    {DROVER_ROUTE_RESIZE_VOLUME, "POST", "/volumes/{volume_id}/resize", DROVER_REST_OPERATE, true, ""},
     {DROVER_ROUTE_GET_DEVICE, "GET", "/volumes/{volume_id}/device", DROVER_REST_READ, false, ""},
     {DROVER_ROUTE_VOLUME_OF_DEVICE, "GET", "/devices/{device}/volume", DROVER_REST_READ, false, ""},
     {DROVER_ROUTE_VOLUMES_OF_VM, "GET", "/vms/{vm_id}/volumes", DROVER_REST_READ, false, ""},
