@@ -154,6 +154,11 @@ def test_letters_do_not_count(guest, tmp_path):
         guest.until(f"device-probe find {volume(n)}")
     after = look()
     assert after == {1: before[2], 2: before[1]}
+    # Who kept the name from before is told when he opens it.
+    for n in images:
+        done = guest.run(f"device-probe open {volume(n)} {before[n]}")
+        assert (done.code, done.output) == (REFUSED, "not opened: No such device or address"), done
+        assert guest.run(f"device-probe open {volume(n)} {after[n]}").code == 0
 
 
 def test_too_small_is_refused(guest, tmp_path):
@@ -218,15 +223,15 @@ def refused(guest, ident, *why):
     return path
 
 
-def cannot_open(guest, path):
-    done = guest.run(f"device-probe open {path}")
+def cannot_open(guest, path, ident=volume(1)):
+    done = guest.run(f"device-probe open {ident} {path}")
     assert (done.code, done.output) == (REFUSED, "not opened: Device or resource busy"), done
 
 
 def test_root_disk_is_refused(guest):
     """Its serial is that of a volume, as any volume's: the agent could be asked for it by mistake."""
     path = refused(guest, ROOT_VOLUME, "sda (serial", "is mounted on / ", "through its partition sda1")
-    cannot_open(guest, path)
+    cannot_open(guest, path, ROOT_VOLUME)
     done = guest.run(f"device-probe wait {ROOT_VOLUME} 1 5000")
     assert done.code == REFUSED, done
 
@@ -275,7 +280,7 @@ def test_md_is_refused(guest, tmp_path):
     try:
         for n, path in enumerate(paths, 1):
             refused(guest, volume(n), "is held by md7")
-            cannot_open(guest, path)
+            cannot_open(guest, path, volume(n))
     finally:
         guest.must("mdadm --stop /dev/md7")
     assert find(guest, volume(2)).code == FOUND
@@ -363,8 +368,8 @@ def test_the_appliance_leaves_them_alone(guest, guest_disks, kind, bus):
     assert guest.must("vgs --noheadings") == ""
     for ident in idents:
         assert find(guest, ident).code == FOUND
-    for path in paths:
-        done = guest.run(f"device-probe open {path}")
+    for ident, path in zip(idents, paths):
+        done = guest.run(f"device-probe open {ident} {path}")
         assert done.code == 0 and done.output.startswith(f"held {path} 1 "), done
     leave_clean(guest)
     assert guest_disks[kind][0].read_bytes() == before

@@ -6,8 +6,8 @@
 #include "lib/base/error.h"
 #include "volume-agent/device/hotplug.h"
 #include "volume-agent/device/in_use.h"
+#include "volume-agent/device/serial.h"
 
-#define SERIAL_LEN 20 /* VIRTIO_BLK_ID_BYTES */
 #define SECTOR_BYTES 512
 
 void drover_device_clear(DroverDevice *device)
@@ -18,35 +18,9 @@ void drover_device_clear(DroverDevice *device)
 
 char *drover_device_serial(const char *volume_id)
 {
-    GString *serial = g_string_new(NULL);
-    for (const char *p = volume_id; *p && serial->len < SERIAL_LEN; p++)
-        if (g_ascii_isxdigit(*p))
-            g_string_append_c(serial, g_ascii_tolower(*p));
-    return g_string_free(serial, FALSE);
-}
-
-/* VPD page 0x80: a header of four bytes, the last two the length of the serial that follows. */
-static char *parse_vpd_serial(const char *page, gsize len)
-{
-    if (len < 4 || (guchar)page[1] != 0x80)
-        return NULL;
-    gsize serial_len = (gsize)(((guchar)page[2] << 8) | (guchar)page[3]);
-    return g_strstrip(g_strndup(page + 4, MIN(serial_len, len - 4)));
-}
-
-/* Serial of one disk, or NULL when it says none. */
-static char *read_serial(const char *disk)
-{
-    g_autofree char *virtio = g_build_filename(disk, "serial", NULL);
-    g_autofree char *scsi = g_build_filename(disk, "device", "vpd_pg80", NULL);
-    char *text = NULL;
-    gsize len = 0;
-    if (g_file_get_contents(virtio, &text, &len, NULL))
-        return g_strstrip(text);
-    if (!g_file_get_contents(scsi, &text, &len, NULL))
-        return NULL;
-    g_autofree char *page = text;
-    return parse_vpd_serial(page, len);
+    char serial[DROVER_VOLUME_SERIAL_LEN + 1];
+    drover_volume_serial(volume_id, serial);
+    return g_strdup(serial);
 }
 
 static bool describe(const DroverDeviceRoots *roots, const char *disk, const char *name, const char *serial,
@@ -79,12 +53,12 @@ bool drover_device_find(const DroverDeviceRoots *roots, const char *volume_id, D
     g_autoptr(GDir) dir = g_dir_open(block, 0, &why);
     if (!dir)
         return drover_fail(error, DROVER_ERROR_RETRYABLE, "Block devices cannot be listed: %s", why->message);
-    if (strlen(wanted) < SERIAL_LEN)
+    if (strlen(wanted) < DROVER_VOLUME_SERIAL_LEN)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "'%s' is no id of a volume", volume_id);
     for (const char *name; (name = g_dir_read_name(dir));) {
         g_autofree char *disk = g_build_filename(block, name, NULL);
-        g_autofree char *serial = read_serial(disk);
-        if (g_strcmp0(serial, wanted) != 0)
+        char serial[DROVER_DISK_SERIAL_MAX + 1];
+        if (!drover_disk_serial(disk, serial) || strcmp(serial, wanted) != 0)
             continue;
         if (found)
             return drover_fail(error, DROVER_ERROR_PERMANENT, "%s and %s both have serial %s: which one is volume %s?",
@@ -108,8 +82,8 @@ unsigned drover_device_count(const DroverDeviceRoots *roots)
     unsigned n = 0;
     for (const char *name; dir && (name = g_dir_read_name(dir));) {
         g_autofree char *disk = g_build_filename(block, name, NULL);
-        g_autofree char *serial = read_serial(disk);
-        n += serial && *serial;
+        char serial[DROVER_DISK_SERIAL_MAX + 1];
+        n += drover_disk_serial(disk, serial);
     }
     return n;
 }

@@ -37,6 +37,9 @@ bool drover_device_find(const DroverDeviceRoots *roots, const char *volume_id, D
 /* How many disks are plugged in: block devices with a serial. */
 unsigned drover_device_count(const DroverDeviceRoots *roots);
 
+/* Their serials: a new array of strings with a free function. The appliance's own disks may be among them. */
+GPtrArray *drover_device_serials(const DroverDeviceRoots *roots);
+
 /*
  * Waits for the hot-plug of VOLUME_ID's device, at least MINIMUM_SIZE bytes large, and until udevd (where one runs) has applied
  * its rules to it, up to TIMEOUT_MS; less when CANCELLED (may be NULL) returns true. Errors: RETRYABLE DRV-DEVICE-MISSING, PERMANENT DRV-TARGET-TOO-SMALL, and those above.

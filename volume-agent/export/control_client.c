@@ -76,6 +76,7 @@ static DroverErrorClass class_of(int err)
     case ENOMEM:
     case EMFILE:
     case ENFILE:
+    case ENXIO: /* the disk has another letter by now */
         return DROVER_ERROR_RETRYABLE;
     default:
         return DROVER_ERROR_PERMANENT;

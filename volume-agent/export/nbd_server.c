@@ -76,7 +76,10 @@ static bool request_open(const DroverNbdServer *server, const DroverExport *e, G
     g_free(request);
     if (!ok)
         g_prefix_error(error, "%sVolume %s cannot be exported: ",
-                       refused == EBUSY ? "DRV-DEVICE-BUSY: " : refused == ENOSPC ? "DRV-TARGET-TOO-SMALL: " : "",
+                       refused == EBUSY    ? "DRV-DEVICE-BUSY: "
+                       : refused == ENOSPC ? "DRV-TARGET-TOO-SMALL: "
+                       : refused == ENXIO  ? "DRV-DEVICE-MOVED: "
+                                           : "",
                        e->volume_id);
     return ok;
 }

@@ -171,9 +171,9 @@ static Export *reserve_locked(const char *volume_id, uint64_t generation, const 
 static int fill(Export *new, uint64_t minimum_size, char *why, size_t why_len)
 {
     int fd = -1;
-    int err = drover_device_open(new->path, &fd, &new->block_device, &new->size);
+    int err = drover_device_open(new->path, new->volume_id, &fd, &new->block_device, &new->size);
     if (err) {
-        snprintf(why, why_len, "%s: %s", new->path, strerror(err));
+        snprintf(why, why_len, "%s: %s", new->path, err == ENXIO ? "this disk has another serial" : strerror(err));
         return err;
     }
     if (new->size < minimum_size) {

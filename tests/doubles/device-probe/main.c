@@ -5,7 +5,7 @@
  *   device-probe find VOLUME_ID                         the device as it is now
  *   device-probe wait VOLUME_ID MIN_BYTES TIMEOUT_MS    waits for its hot-plug
  *   device-probe hold VOLUME_ID                         opens it as the NBD server does, and reads and writes until it fails
- *   device-probe open PATH                              opens it as the NBD server does, without looking first
+ *   device-probe open VOLUME_ID PATH                    opens it as the NBD server does, without looking first
  *   device-probe count                                  how many disks have a serial
  *
  * "PATH SERIAL BYTES" on success; exit code 0, 3 when there is no such device, 4 when it is refused, 5 when trying again may help.
@@ -55,12 +55,12 @@ static bool use(int fd, off_t offset)
     return true;
 }
 
-static int open_and_use(const char *path, bool once)
+static int open_and_use(const char *volume_id, const char *path, bool once)
 {
     int fd = -1;
     bool block_device = false;
     uint64_t size = 0;
-    int err = drover_device_open(path, &fd, &block_device, &size);
+    int err = drover_device_open(path, volume_id, &fd, &block_device, &size);
     if (err) {
         printf("not opened: %s\n", strerror(err));
         return 4;
@@ -86,8 +86,8 @@ int main(int argc, char **argv)
         printf("%u\n", drover_device_count(&roots));
         return 0;
     }
-    if (argc == 3 && strcmp(argv[1], "open") == 0)
-        return open_and_use(argv[2], true);
+    if (argc == 4 && strcmp(argv[1], "open") == 0)
+        return open_and_use(argv[2], argv[3], true);
     if (argc == 5 && strcmp(argv[1], "wait") == 0) {
         bool found = drover_device_wait(&roots, argv[2], g_ascii_strtoull(argv[3], NULL, 10), g_ascii_strtoll(argv[4], NULL, 10), NULL,
                                         &device, &error);
@@ -96,8 +96,8 @@ int main(int argc, char **argv)
     if (argc == 3 && (strcmp(argv[1], "find") == 0 || strcmp(argv[1], "hold") == 0)) {
         bool found = drover_device_find(&roots, argv[2], &device, &error);
         int code = report(found, &device, error);
-        return code || strcmp(argv[1], "find") == 0 ? code : open_and_use(device.path, false);
+        return code || strcmp(argv[1], "find") == 0 ? code : open_and_use(argv[2], device.path, false);
     }
-    fprintf(stderr, "usage: device-probe find|hold VOLUME_ID, open PATH, wait VOLUME_ID MIN_BYTES TIMEOUT_MS, count\n");
+    fprintf(stderr, "usage: device-probe find|hold VOLUME_ID, open VOLUME_ID PATH, wait VOLUME_ID MIN_BYTES TIMEOUT_MS, count\n");
     return 2;
 }
