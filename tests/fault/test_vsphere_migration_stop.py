@@ -35,7 +35,8 @@ def as_it_was(lab):
 
 
 def test_cancelled_at_bad_moments(bench, tmp_path):
-    labs = bench(freezing={}, copying={}, releasing={}, off={})
+    labs = bench(freezing={}, copying={"disks": [disk(4 * CELL)]}, releasing={}, off={})
+    labs["copying"].guest_writes({2000: [(n * CELL, 16 * MIB) for n in range(4)]}, seed=2)
     fleet, vcsim = labs["off"].fleet, labs["off"].vcsim
     labs["off"].submit("off", tmp_path)
     wait_job(fleet, "off")
@@ -44,7 +45,7 @@ def test_cancelled_at_bad_moments(bench, tmp_path):
              "releasing": vcsim.rule("RemoveSnapshot_Task", where="task", run_ms=3000, object="releasing", skip=1),
              "off": vcsim.rule("CreateSnapshot_Task", where="task", run_ms=3000, object="off")}
     labs["freezing"].submit("freezing", tmp_path)
-    labs["copying"].submit("copying", tmp_path, bandwidth_limit="4M")
+    labs["copying"].submit("copying", tmp_path, bandwidth_limit="5M")
     labs["releasing"].submit("releasing", tmp_path)
     fleet.drover("failover", "live", "off")
     happened = {name: (lambda rule=rule: vcsim.hits(rule)) for name, rule in rules.items()}
