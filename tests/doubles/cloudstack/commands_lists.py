@@ -9,7 +9,7 @@ from commands import PAGING, TABLE, command, is_project, matching, page
 
 def _table(cloud, args, table, key, view, keep=lambda row: True):
     rows = [r for r in cloud.store.data[table].values() if keep(r) and (not args["id"] or r["id"] == args["id"]["id"])]
-    return page([view(cloud.store, r) for r in matching(rows, args)], args, key)
+    return page([{**view(cloud.store, r), **r.get("shown", {})} for r in matching(rows, args)], args, key)
 
 
 @command("listZones", "id:uuid:zones", "name", "available:boolean", *PAGING)
@@ -84,7 +84,23 @@ def list_accounts(cloud, account, args):
     rows = [a for a in cloud.store.data["accounts"].values()
             if not is_project(a["name"]) and (account["admin"] and (args["listall"] or args["id"] or args["name"]) or a is account)
             and (not args["domainid"] or args["domainid"] == cloud.store.data["domain_id"]) and (not args["id"] or a["id"] == args["id"]["id"])]
-    return page([views.account(cloud.store, r) for r in matching(rows, args)], args, "account")
+    return page([{**views.account(cloud.store, r), **r.get("shown", {})} for r in matching(rows, args)], args, "account")
+
+
+@command("listProjects", "id:uuid:projects", "name", *PAGING)
+def list_projects(cloud, account, args):
+    limits = {f"{what}{kind}": "Unlimited" for what in ("vm", "volume", "ip", "cpu", "memory", "primarystorage")
+              for kind in ("limit", "available")}
+    return _table(cloud, args, "projects", "project",
+                  lambda s, r: {"id": r["id"], "name": r["name"], "domainid": s.data["domain_id"], "state": "Active", **limits})
+
+
+@command("listConfigurations", "name", *PAGING, admin=True)
+def list_configurations(cloud, account, args):
+    """The one that matters here [465]."""
+    rows = [{"category": "Storage", "name": "storage.max.volume.size", "value": "2000", "defaultvalue": "2000",
+             "description": "The largest size of a volume, in GiB", "isdynamic": True, "type": "Number"}]
+    return page([row for row in rows if not args["name"] or row["name"] == args["name"]], args, "configuration")
 
 
 @command("listCapabilities")

@@ -19,7 +19,7 @@ def _missing(vm):
 
 
 @command("listVirtualMachines", "id:uuid:vms", "ids:uuids:vms", "name", "state", "zoneid:uuid:zones",
-         "hostid:uuid:hosts", "details", "projectid:uuid:projects", *PAGING)
+         "hostid:uuid:hosts", "networkid:uuid:networks", "details", "projectid:uuid:projects", *PAGING)
 def list_vms(cloud, account, args):
     rows = [v for v in cloud.store.data["vms"].values() if not v["removed"]]
     wanted = [args["id"]] if args["id"] else args["ids"]
@@ -34,6 +34,8 @@ def list_vms(cloud, account, args):
         rows = [v for v in rows if v["state"].lower() == args["state"].lower()]
     if args["hostid"]:
         rows = [v for v in rows if v["host_id"] == args["hostid"]["id"]]
+    if args["networkid"]:
+        rows = [v for v in rows if args["networkid"]["id"] in [n["network_id"] for n in v["nics"]]]
     rows = mine(rows, account, args, bool(wanted))
     return page([views.vm(cloud.store, v, account["admin"]) for v in rows], args, "virtualmachine")
 

@@ -2,6 +2,8 @@
 """The control endpoint, apart from the API and for loopback only.
 
   POST /ctl/fault  {command, action, count, match, ...}  misbehave (faults.py); a list adds several
+  POST /ctl/alter  {table, name, shown: {...}}  from now on lists show these members of that row, beside or instead
+                   of its own: a host without UEFI, a pool in maintenance. Nothing else changes by it
   GET  /ctl/state  the whole state, without secrets
   POST /ctl/reset  {}: forget all faults; {"all": true}: also remove every VM, volume, snapshot and job
                    that is not an appliance's own
@@ -15,6 +17,8 @@ def handle(cloud, method, path, body):
         wanted = json.loads(body) if body.strip() else {}
         if (method, path) == ("POST", "/ctl/fault"):
             return 200, {"faults": [cloud.faults.add(f) for f in (wanted if isinstance(wanted, list) else [wanted])]}
+        if (method, path) == ("POST", "/ctl/alter"):
+            return 200, _alter(cloud.store, wanted)
         if (method, path) == ("GET", "/ctl/state"):
             return 200, _state(cloud)
         if (method, path) == ("POST", "/ctl/reset"):
@@ -25,6 +29,17 @@ def handle(cloud, method, path, body):
     except (ValueError, AttributeError, TypeError) as error:
         return 400, {"error": str(error)}
     return 404, {"error": f"{method} {path}: unknown; see control.py"}
+
+
+def _alter(store, wanted):
+    with store.lock:
+        rows = [row for row in store.data[wanted["table"]].values() if row["name"] == wanted["name"]]
+        if not rows:
+            raise ValueError(f"no {wanted['name']} in {wanted['table']}")
+        for row in rows:
+            row["shown"] = wanted["shown"]
+        store.save()
+    return {"altered": len(rows)}
 
 
 def _state(cloud):

@@ -268,4 +268,6 @@ def pool(store, row):
 def account(store, row):
     return {"id": row["id"], "name": row["name"], "accounttype": 1 if row["admin"] else 0,
             "domainid": store.data["domain_id"], "domain": "ROOT", "domainpath": "ROOT", "state": "enabled",
+            **{f"{what}{kind}": "Unlimited" for what in ("vm", "volume", "ip", "cpu", "memory", "primarystorage")
+               for kind in ("limit", "available")},
             "user": [{"id": row["user_id"], "username": row["name"], "account": row["name"]}]}
