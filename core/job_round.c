@@ -66,11 +66,26 @@ static void begin_disk(Step *step, DroverDisk *disk)
     task->updated_at_ms = step->at->now_ms;
 }
 
+/* The comparison before the cutover: of a source that is switched off for the last round, while it still runs. */
+static bool comparison_is_due(const DroverJob *job)
+{
+    for (guint i = 0; i < job->rounds->len && drover_source_goes_off(job); i++) {
+        const DroverRoundSummary *round = &g_array_index(job->rounds, DroverRoundSummary, i);
+        if (round->sync_type == DROVER_SYNC_DEEP_VERIFY && round->started_at_ms >= job->failover_started_at_ms)
+            return false;
+    }
+    return job->deep_verify_before_cutover;
+}
+
 void drover_step_begin_round(Step *step, int sync_type)
 {
     DroverJob *job = step->job;
+    if (job->failover_requested && comparison_is_due(job) && !drover_job_is_rebasing(job))
+        sync_type = DROVER_SYNC_DEEP_VERIFY;
     job->round++;
-    job->final_round = job->failover_requested && drover_source_goes_off(job) && last_round_is_due(job);
+    /* A comparison reads all of both sides: never while nobody serves. */
+    job->final_round = job->failover_requested && drover_source_goes_off(job) &&
+                       sync_type != DROVER_SYNC_DEEP_VERIFY && last_round_is_due(job);
     DroverLedgerEntry *snapshot = drover_ledger_find(job, DROVER_LEDGER_SNAPSHOT, "");
     if (snapshot != NULL)
         snapshot->undo_failures = 0; /* of an earlier round: tried again, before the next is taken */
@@ -146,10 +161,8 @@ void drover_step_replicating(Step *step)
     DroverJob *job = step->job;
     if (!drover_step_source_released(step))
         return;
-    if (drover_job_is_rebasing(job))
+    if (job->failover_requested || drover_job_is_rebasing(job))
         drover_step_begin_round(step, 0);
-    else if (job->failover_requested)
-        drover_step_begin_round(step, job->deep_verify_before_cutover ? DROVER_SYNC_DEEP_VERIFY : 0);
     else if (job->round_interval_ms == 0)
         drover_step_enter(step, DROVER_PHASE_PARKING);
     else if (!job->paused && step->at->now_ms - job->round_started_at_ms >= (int64_t)job->round_interval_ms)

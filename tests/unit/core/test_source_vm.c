@@ -90,6 +90,28 @@ static void test_long_rounds_come_before_the_last(void **state)
     sim_free(sim);
 }
 
+/* The comparison is made while the source still serves; the last round after it is short. */
+static void test_comparison_before_the_cutover(void **state)
+{
+    (void)state;
+    for (int told = 0; told < 2; told++) {
+        Sim *sim = sim_new_vm(1, !told);
+        sim->job->deep_verify_before_cutover = true;
+        if (told) {
+            sim_finish(sim);
+            sim_command(sim, DROVER_INPUT_FAILOVER);
+        }
+        sim_finish(sim);
+        assert_int_equal(sim->job->phase, DROVER_PHASE_COMPLETED);
+        assert_string_equal(sim->vm_state, "Running");
+        assert_int_equal(sim->job->rounds->len, 3);
+        assert_int_equal(g_array_index(sim->job->rounds, DroverRoundSummary, 1).sync_type, DROVER_SYNC_DEEP_VERIFY);
+        assert_int_equal(g_array_index(sim->job->rounds, DroverRoundSummary, 2).sync_type, DROVER_SYNC_INCREMENTAL);
+        assert_true(sim->job->final_round);
+        sim_free(sim);
+    }
+}
+
 static void test_power_is_left_alone(void **state)
 {
     (void)state;
@@ -401,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_failover_at_once),
         cmocka_unit_test(test_failover_when_told),
         cmocka_unit_test(test_long_rounds_come_before_the_last),
+        cmocka_unit_test(test_comparison_before_the_cutover),
         cmocka_unit_test(test_power_is_left_alone),
         cmocka_unit_test(test_guest_that_stays),
         cmocka_unit_test(test_switched_on_again),
