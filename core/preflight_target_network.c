@@ -110,7 +110,7 @@ static void check_network(DroverPreflight *p, const DroverTargetFacts *f, const 
         drover_find(p, DROVER_FINDING_ERROR, "DRV-TARGET-NETWORK-STATE", 0,
                     "CloudStack takes no VM into network %s as it is: look at its state, or choose another one",
                     network->name);
-    if (*network->account && *f->account && strcmp(network->account, f->account) != 0)
+    if (*network->account && *f->account && f->account_known && strcmp(network->account, f->account) != 0)
         drover_find(p, DROVER_FINDING_ERROR, "DRV-TARGET-NETWORK-OWNER", 0,
                     "network %s belongs to account %s, and the VM shall be %s's: choose a network of that account or a shared one",
                     network->name, network->account, f->account);

@@ -148,6 +148,8 @@ class AgentLeader:
             target = getattr(task.operation, kind)
             if hasattr(value, "SerializeToString"):
                 getattr(target, name).CopyFrom(value)
+            elif isinstance(value, list):
+                getattr(target, name).extend(value)
             else:
                 setattr(target, name, value)
         self.send_raw(task.SerializeToString(), job)

@@ -29,6 +29,25 @@ static bool look(DroverGather *g, const char *command, const char *member, const
     return true;
 }
 
+/* The project of the job, which the agent may see. */
+static bool look_at_project(DroverGather *g, const char *project_id, GError **error)
+{
+    const char *const parameters[] = {"id", project_id, "listall", "true", NULL};
+    DroverCloudFailure failure;
+    g_autoptr(GError) why = NULL;
+    json_t *rows = drover_gather_hold(g, drover_look_list(g->context, "listProjects", "project", parameters, &failure, &why));
+    if (!rows && drover_error_class(why) == DROVER_ERROR_RETRYABLE) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    bool known = json_array_size(rows) == 1;
+    if (known)
+        add_quota(g, json_array_get(rows, 0), true, true);
+    g->facts.account_known = known || (!rows && failure.error_code != 431); /* not to be seen is not unknown */
+    g->project_id = g_strdup(g->facts.account_known ? project_id : "");
+    return true;
+}
+
 /* Volumes are made in the account of the agent's key, and handed to the job's owner before the cutover. */
 bool drover_gather_owner(DroverGather *g, GError **error)
 {
@@ -44,11 +63,9 @@ bool drover_gather_owner(DroverGather *g, GError **error)
     bool other = !why && (*owner.account || *owner.project_id);
     if (!look(g, "listAccounts", "account", own, !other, true, error))
         return false;
-    g->project_id = g_strdup(owner.project_id);
-    const char *const project[] = {"id", owner.project_id, "listall", "true", NULL};
     const char *const account[] = {"name", owner.account, "domainid", owner.domain_id, "listall", "true", NULL};
     if (!other)
         return true;
-    return *owner.project_id ? look(g, "listProjects", "project", project, true, true, error)
+    return *owner.project_id ? look_at_project(g, owner.project_id, error)
                              : look(g, "listAccounts", "account", account, true, true, error);
 }
