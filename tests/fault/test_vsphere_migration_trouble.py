@@ -13,7 +13,7 @@ from lib_vsphere_migration import difference, disk_id, make_lab  # noqa: F401
 from observe import CELL, MIB, cloud, job_hash, job_log, view, volume_path, wait_job
 
 SIZE = 2 * CELL + 8 * MIB
-NAMES = ["reset", "others", "grown", "added", "removed", "refused"]
+NAMES = ["reset", "others", "grown", "outgrown", "added", "removed", "refused"]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_changes_behind_our_back(labs, tmp_path):
     fleet = labs["reset"].fleet
     for name, lab in labs.items():
         lab.guest_writes({2000: [(0, 12 * MIB), (CELL + MIB, 8 * MIB)]}, seed=1)
-        lab.submit(name, tmp_path, target_sizes={2000: "128M"})
+        lab.submit(name, tmp_path, target_sizes={2000: "128M"} if name == "grown" else {})
     failed(labs["refused"], "refused", "DRV-SOURCE-CBT-SNAPSHOTS")  # nothing was made for it
     assert len(labs["refused"].vcsim.snapshots("refused")) == 1
     for name, lab in labs.items():
@@ -51,27 +51,28 @@ def test_changes_behind_our_back(labs, tmp_path):
         lab.guest_writes({2000: [(20 * MIB + 512, 512)]}, seed=2)
     vcsim = labs["reset"].vcsim
     vcsim.reset_cbt("reset")
-    vcsim.grow("grown", 3 * CELL)
-    vcsim.write("grown", 2000, 3 * CELL - MIB, MIB)
+    for name in ("grown", "outgrown"):  # the volume has room for that, or grows, too
+        vcsim.grow(name, 3 * CELL)
+        vcsim.write(name, 2000, 3 * CELL - MIB, MIB)
     vcsim.add_disk("added", capacity="8M")
     vcsim.remove_disk("removed", 2001)
     for name in NAMES[:-1]:
         fleet.drover("sync", name)
-    for name, most in (("reset", CELL), ("grown", 2 * CELL)):
+    for name, most in (("reset", CELL), ("grown", 2 * CELL), ("outgrown", 2 * CELL)):
         kind, moved = labs[name].wait_round(name, 1)
         assert kind == "deep-verify" and 0 < moved <= most, (name, kind, moved, job_log(fleet, name))
     assert "DRV-SOURCE-CHANGE-ID" in job_log(fleet, "reset")
     assert labs["others"].wait_round("others", 1)[0] == "incremental"
     failed(labs["added"], "added", "DRV-SOURCE-DISK-ADDED")
     failed(labs["removed"], "removed", "DRV-SOURCE-MISSING")
-    for name in ("reset", "grown", "others"):
+    for name in ("reset", "grown", "outgrown", "others"):
         wait_job(fleet, name)
         labs[name].check_round(name, 1)
     assert [s["name"] for s in vcsim.snapshots("others")] == ["before upgrade"]
 
     # Afterwards all goes on by change tracking; a failed round is followed by a comparison.
     vcsim.remove_disk("added", 2001)
-    for name, kind in (("reset", "incremental"), ("grown", "incremental"), ("added", "deep-verify")):
+    for name, kind in (("reset", "incremental"), ("grown", "incremental"), ("outgrown", "incremental"), ("added", "deep-verify")):
         labs[name].guest_writes({2000: [(30 * MIB, 1024)]}, seed=3)
         fleet.drover("sync", name)
         number = 2
