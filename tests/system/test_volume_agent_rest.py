@@ -44,7 +44,7 @@ FILLED = {"volume_id": str(uuid.uuid4()), "vm_id": str(uuid.uuid4()), "snapshot_
 BODIES = {"createVolume": {"name": "role", "size_bytes": GIB}, "resizeVolume": {"size_bytes": GIB}, "attachRoot": {"vm_id": FILLED["vm_id"]},
           "cleanupTestFailover": {"vm_id": FILLED["vm_id"]}, "updateSnapshot": {"status": "x"},
           "trackSnapshot": {"snapshot_id": FILLED["snapshot_id"], "volume_id": FILLED["volume_id"]},
-          "createExport": {"volume_id": FILLED["volume_id"]}}
+          "createExport": {"volume_id": FILLED["volume_id"]}, "preflightTarget": {"name": "role", "disks": []}}
 
 
 @pytest.mark.parametrize("method,path,about", ROUTES, ids=[about["operationId"] for _, _, about in ROUTES])
