@@ -6,6 +6,7 @@
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
+#include "volume-agent/device/serial.h"
 #include "volume-agent/operations/call.h"
 #include "volume-agent/operations/operations.h"
 #include "volume-agent/preflight/preflight.h"
@@ -267,6 +268,40 @@ bool drover_executor_knows(DroverExecutor *executor, const char *operation_id)
     bool known = g_hash_table_contains(executor->by_id, operation_id);
     g_mutex_unlock(&executor->lock);
     return known;
+}
+
+bool drover_executor_is_busy(void *data)
+{
+    DroverExecutor *executor = data;
+    bool busy = false;
+    g_mutex_lock(&executor->lock);
+    for (guint i = 0; i < executor->open->len && !busy; i++) {
+        const DroverOperation *operation = g_ptr_array_index(executor->open, i);
+        busy = operation->asked->operation_case != DROVER__V1__VOLUME_OPERATION__OPERATION_DRAIN_APPLIANCE &&
+               operation->asked->operation_case != DROVER__V1__VOLUME_OPERATION__OPERATION_FORCE_SYNC;
+    }
+    g_mutex_unlock(&executor->lock);
+    return busy;
+}
+
+bool drover_executor_plugged(void *data, const char *serial)
+{
+    DroverExecutor *executor = data;
+    bool plugged = false;
+    GHashTableIter iter;
+    gpointer value;
+    g_mutex_lock(&executor->lock);
+    g_hash_table_iter_init(&iter, executor->by_id);
+    while (!plugged && g_hash_table_iter_next(&iter, NULL, &value)) {
+        const char *volume_id = drover_operation_volume_id(value);
+        char of_volume[DROVER_VOLUME_SERIAL_LEN + 1];
+        if (!drover_operation_uses_appliance(value) || !*volume_id)
+            continue;
+        drover_volume_serial(volume_id, of_volume);
+        plugged = strcmp(of_volume, serial) == 0;
+    }
+    g_mutex_unlock(&executor->lock);
+    return plugged;
 }
 
 uint64_t drover_executor_next_sequence(DroverExecutor *executor)

@@ -32,6 +32,11 @@ bool drover_executor_prune(DroverExecutor *executor, const GPtrArray *ids);
 
 bool drover_executor_knows(DroverExecutor *executor, const char *operation_id);
 /* Sequence number for the next operation. */
+/* Something is to be done, or under way, that works on volumes or VMs for somebody. */
+bool drover_executor_is_busy(void *executor);
+/* The disk with SERIAL is of a volume that an operation was asked to plug in here. */
+bool drover_executor_plugged(void *executor, const char *serial);
+
 uint64_t drover_executor_next_sequence(DroverExecutor *executor);
 /* Takes OPERATION, which is journalled as accepted. */
 void drover_executor_add(DroverExecutor *executor, DroverOperation *operation);

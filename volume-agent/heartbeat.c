@@ -7,6 +7,7 @@
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
 #include "volume-agent/agent.h"
+#include "volume-agent/operations/operations.h"
 
 #define CHANGE_POLL_US 250000
 
@@ -39,6 +40,12 @@ static uint64_t written_by(const GArray *stats, const DroverExportRecord *record
     return 0;
 }
 
+/* Nothing ahead in its log either. */
+static bool is_drained(const DroverAgent *agent)
+{
+    return drover_rest_intake_is_current(&agent->intake) && drover_op_is_drained(&agent->context);
+}
+
 static void beat(DroverAgentHeart *heart, bool stopped)
 {
     DroverAgent *agent = heart->agent;
@@ -66,6 +73,9 @@ static void beat(DroverAgentHeart *heart, bool stopped)
     status.nbd_port = agent->context.nbd_public_port;
     status.n_exports = records->len;
     status.exports = pointers;
+    status.draining = drover_appliance_drain_since(agent->context.drain) != 0;
+    status.drained = is_drained(agent);
+    status.scope = (char *)drover_config_string(config, "agent.scope");
     status.cloudstack_reachable = drover_cloudstack_is_reachable(agent->context.cloud);
 
     Drover__V1__Heartbeat message = DROVER__V1__HEARTBEAT__INIT;
@@ -99,8 +109,9 @@ static char *describe(DroverAgent *agent)
         const DroverExportRecord *record = g_ptr_array_index(records, i);
         g_string_append_printf(text, "%s %" G_GUINT64_FORMAT " %d\n", record->volume_id, record->generation, record->writable);
     }
-    g_string_append_printf(text, "%u %d %d", drover_device_count(&agent->context.roots),
-                           drover_cloudstack_is_reachable(agent->context.cloud), drover_drain_requested());
+    g_string_append_printf(text, "%u %d %d %d %d", drover_device_count(&agent->context.roots),
+                           drover_cloudstack_is_reachable(agent->context.cloud), drover_drain_requested(),
+                           drover_appliance_drain_since(agent->context.drain) != 0, is_drained(agent));
     return g_string_free(text, FALSE);
 }
 

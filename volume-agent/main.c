@@ -24,6 +24,7 @@ const DroverOption drover_agent_options[] = {
     {"agent", "max-attempts", DROVER_OPTION_INT, "6", "N", "Attempts of one operation that fails for a passing reason", 0},
     TIME("outage-timeout", "1h", "How long an operation waits for a CloudStack that cannot be reached"),
     STRING("appliance-vm-id", NULL, "ID", "CloudStack's id of the VM that this agent runs on", DROVER_OPTION_REQUIRED),
+    STRING("scope", "", "NAME", "Appliances of the same scope reach the same storage: VMs move among them when one is drained", 0),
     STRING("sysfs-root", "/sys", "DIR", "Where the kernel describes its block devices", 0),
     STRING("dev-root", "/dev", "DIR", "Where device nodes are", 0),
     TIME("device-timeout", "30s", "Longest wait for a hot-plugged device"),
@@ -139,6 +140,7 @@ static bool run(DroverAgent *agent, GError **error)
     if (agent->server) {
         agent->book = agent->context.exports = drover_export_book_new(agent->context.journal, agent->server);
         agent->context.snapshots = drover_snapshot_book_new(agent->context.journal, content.snapshots);
+        agent->context.drain = drover_appliance_drain_new(agent->context.journal, content.draining_since_ms);
         find_devices_again(agent, content.exports);
         drover_export_book_restore(agent->book, content.exports);
         DroverVerifyCallbacks callbacks = drover_agent_verify_callbacks(agent);
@@ -155,6 +157,8 @@ static bool run(DroverAgent *agent, GError **error)
         agent->executor = drover_executor_new(&agent->context, &limits, content.operations);
         agent->context.claim = drover_executor_claim;
         agent->context.claim_data = agent->executor;
+        agent->context.busy = drover_executor_is_busy;
+        agent->context.plugged = drover_executor_plugged;
         agent->context.ended = drover_executor_ended;
         agent->context.differs = drover_agent_differs;
         agent->context.differs_data = agent;
@@ -174,6 +178,7 @@ static bool run(DroverAgent *agent, GError **error)
     drover_nbd_server_stop(agent->server);
     drover_export_book_free(agent->book);
     drover_snapshot_book_free(agent->context.snapshots);
+    drover_appliance_drain_free(agent->context.drain);
     drover_journal_close(agent->context.journal);
     drover_stopped_free(agent->stopped);
     drover_producer_free(agent->producer);

@@ -17,6 +17,7 @@ typedef struct {
     GPtrArray *operations; /* DroverOperation, by sequence */
     GPtrArray *exports;    /* DroverExportRecord */
     GPtrArray *snapshots;  /* DroverSnapshotRecord */
+    int64_t draining_since_ms; /* the appliance is to be emptied; 0: it is not */
     int64_t next_offset;   /* of drover.tasks.<agent>; -1: never read */
 } DroverJournalContent;
 void drover_journal_content_clear(DroverJournalContent *content);
@@ -31,7 +32,7 @@ void drover_journal_close(DroverJournal *journal);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverJournal, drover_journal_close)
 
 typedef struct {
-    char *key;     /* "op/<operation_id>", "export/<volume_id>", "snapshot/<snapshot_id>", "offset" */
+    char *key;     /* "op/<operation_id>", "export/<volume_id>", "snapshot/<snapshot_id>", "drain", "offset" */
     GBytes *value; /* NULL: tombstone */
 } DroverJournalEntry;
 

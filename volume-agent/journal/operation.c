@@ -146,6 +146,8 @@ const char *drover_operation_kind(const DroverOperation *operation)
         return "resize-volume";
     case DROVER__V1__VOLUME_OPERATION__OPERATION_PREFLIGHT_TARGET:
         return "preflight-target";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DRAIN_APPLIANCE:
+        return "drain-appliance";
     default:
         return "unknown";
     }
@@ -454,6 +456,17 @@ DroverSnapshotRecord *drover_snapshot_record_unpack(const Drover__V1__JournalSna
     const DroverSnapshotRecord record = {s->snapshot_id, s->volume_id,     s->vm_id,        s->name,
                                          s->status,      s->created_at_ms, s->updated_at_ms};
     return drover_snapshot_record_copy(&record);
+}
+
+GBytes *drover_drain_pack(int64_t since_ms, const char *requested_by)
+{
+    Drover__V1__JournalDrain drain = DROVER__V1__JOURNAL_DRAIN__INIT;
+    drain.since_ms = since_ms;
+    drain.requested_by = (char *)requested_by;
+    Drover__V1__JournalRecord value = DROVER__V1__JOURNAL_RECORD__INIT;
+    value.record_case = DROVER__V1__JOURNAL_RECORD__RECORD_DRAIN;
+    value.drain = &drain;
+    return pack(&value.base);
 }
 
 GBytes *drover_offset_pack(int64_t next_offset)

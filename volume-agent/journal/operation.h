@@ -123,6 +123,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverSnapshotRecord, drover_snapshot_record_free)
 GBytes *drover_snapshot_record_pack(const DroverSnapshotRecord *record);
 DroverSnapshotRecord *drover_snapshot_record_unpack(const Drover__V1__JournalSnapshot *record);
 
+/* "the appliance is to be emptied" as a journal record, packed. */
+GBytes *drover_drain_pack(int64_t since_ms, const char *requested_by);
+
 /* "next offset of the task topic" as a journal record, packed. */
 GBytes *drover_offset_pack(int64_t next_offset);
 

@@ -8,6 +8,7 @@
 
 #include "volume-agent/cloudstack/client.h"
 #include "volume-agent/device/device.h"
+#include "volume-agent/drain/drain.h"
 #include "volume-agent/export/book.h"
 #include "volume-agent/journal/journal.h"
 #include "volume-agent/snapshot/book.h"
@@ -31,12 +32,17 @@ typedef struct {
     DroverJournal *journal;
     DroverExportBook *exports;
     DroverSnapshotBook *snapshots;
+    DroverApplianceDrain *drain;
     /* Waits until nobody reads back from the device of VOLUME_ID any more. */
     void (*release_device)(void *data, const char *volume_id);
     void *release_data;
     /* OPERATION goes on to touch the VM or volume ID, which it was not asked about. False: another one is at work on it. */
     bool (*claim)(void *data, DroverOperation *operation, const char *id);
     void *claim_data;
+    /* An operation on somebody's volumes or VMs is open; data: claim_data. */
+    bool (*busy)(void *data);
+    /* The disk with SERIAL is of a volume that an operation plugged in; data: claim_data. */
+    bool (*plugged)(void *data, const char *serial);
     /* Copies of all operations that have ended, by sequence: a new array of DroverOperation. */
     GPtrArray *(*ended)(void *data);
     /* Something is not as the journal says, and REPAIRED or not. Ids may be NULL. */

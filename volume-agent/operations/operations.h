@@ -34,6 +34,10 @@ bool drover_op_track_snapshot(const DroverOpContext *context, DroverOperation *o
 bool drover_op_update_snapshot(const DroverOpContext *context, DroverOperation *operation, GError **error);
 bool drover_op_clear_snapshots(const DroverOpContext *context, DroverOperation *operation, GError **error);
 bool drover_op_force_sync(const DroverOpContext *context, DroverOperation *operation, GError **error);
+bool drover_op_drain_appliance(const DroverOpContext *context, DroverOperation *operation, GError **error);
+
+/* The appliance is to be emptied, and nothing is left: no operation, no disk that one plugged in, no export. */
+bool drover_op_is_drained(const DroverOpContext *context);
 
 /* Runs whatever OPERATION is. */
 bool drover_op_run(const DroverOpContext *context, DroverOperation *operation, GError **error);

@@ -352,6 +352,7 @@ bool drover_op_run(const DroverOpContext *context, DroverOperation *operation, G
         {DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_ORPHAN_EXPORTS, drover_op_remove_orphan_exports},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_FORCE_SYNC, drover_op_force_sync},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_RESIZE_VOLUME, drover_op_resize_volume},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_DRAIN_APPLIANCE, drover_op_drain_appliance},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
         if (table[i].kind == operation->asked->operation_case)

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "lib/base/ids.h"
 #include "lib/kafka/kafka.h"
 #include "volume-agent/operations/context.h"
 #include "volume-agent/rest/metrics.h"
@@ -21,6 +22,14 @@ typedef struct {
     _Atomic int64_t current_at_ms; /* boot clock: when there was nothing ahead; 0: never */
     _Atomic int64_t error_at_ms;   /* boot clock: when reading failed last; 0: never */
 } DroverIntakeProgress;
+
+/* There was nothing ahead a moment ago; it looks several times a second. */
+#define DROVER_INTAKE_CURRENT_MS 3000
+static inline bool drover_rest_intake_is_current(const DroverIntakeProgress *intake)
+{
+    int64_t current_at_ms = atomic_load(&intake->current_at_ms);
+    return current_at_ms != 0 && drover_boottime_ms() - current_at_ms < DROVER_INTAKE_CURRENT_MS;
+}
 
 /* What requests are answered from. Nothing is owned. */
 typedef struct {

@@ -7,6 +7,7 @@
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
 #include "volume-agent/reconcile/audit.h"
+#include "volume-agent/operations/operations.h"
 #include "volume-agent/rest/api.h"
 #include "volume-agent/rest/openapi.h"
 #include "volume-agent/rest/page.h"
@@ -368,10 +369,15 @@ static bool health(DroverRestApi *api, DroverRestReply *reply)
                          : !current            ? "starting"
                          : reachable && serves ? "ok"
                                                : "degraded";
+    const char *appliance = !drover_appliance_drain_since(api->context->drain) ? "in-service"
+                            : drover_rest_intake_is_current(api->intake) && drover_op_is_drained(api->context)
+                                ? "drained"
+                                : "draining";
     drover_rest_reply_json(reply, draining ? 503 : 200,
-                           json_pack("{s:s, s:s, s:s, s:b, s:b, s:b}", "status", status, "agent",
+                           json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:s}", "status", status, "agent",
                                      api->context->agent, "version", DROVER_VERSION, "cloudstack_reachable",
-                                     reachable, "nbd_server_running", serves, "log_read", current));
+                                     reachable, "nbd_server_running", serves, "log_read", current, "appliance",
+                                     appliance));
     return true;
 }
 

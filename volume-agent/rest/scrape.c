@@ -2,6 +2,7 @@
 /* What can be measured now, in front of what was counted. */
 #include "lib/base/drain.h"
 #include "lib/base/ids.h"
+#include "volume-agent/operations/operations.h"
 #include "volume-agent/rest/api.h"
 
 static void one(GString *out, const char *name, const char *help, double value)
@@ -106,6 +107,10 @@ char *drover_rest_scrape(DroverRestApi *api)
     one(out, "drover_agent_log_error_seconds", "Time since reading the agent's log last failed; -1: never",
         since(atomic_load(&api->intake->error_at_ms)));
     one(out, "drover_agent_draining", "The agent is stopping", drover_drain_requested());
+    one(out, "drover_agent_appliance_draining", "The appliance is to be emptied",
+        drover_appliance_drain_since(context->drain) != 0);
+    one(out, "drover_agent_appliance_drained", "The appliance is to be emptied, and nothing is left on it",
+        drover_rest_intake_is_current(api->intake) && drover_op_is_drained(context));
     drover_rest_metrics_write(api->metrics, out);
     return g_string_free(out, FALSE);
 }
