@@ -43,14 +43,17 @@ below_mounts() { # NAME TYPE of every device below a mount or swap
 }
 own_disks() { below_mounts | awk '$2 == "disk" { print $1 }'; }
 serial_of() { # DISK: as the volume agent reads it
-  if [ -s "/sys/block/$1/serial" ]; then
+  if [ -e "/sys/block/$1/serial" ]; then
     tr -d '[:space:]' <"/sys/block/$1/serial"
-  elif [ -s "/sys/block/$1/device/vpd_pg80" ]; then
+  elif [ -e "/sys/block/$1/device/vpd_pg80" ]; then # its size shows as 0
     tail -c +5 "/sys/block/$1/device/vpd_pg80" | tr -d '\0[:space:]'
   fi
 }
 if [ -z "$root" ]; then
-  for disk in $(own_disks); do
+  own=$(own_disks)
+  # An own disk that is taken for a volume loses its links in /dev/disk.
+  [ -n "$own" ] || die "the disk of this machine's root file system cannot be found (findmnt -rnvo SOURCE --real; lsblk -s)"
+  for disk in $own; do
     serial=$(serial_of "$disk")
     [ -z "$serial" ] || serials+=("$serial")
   done

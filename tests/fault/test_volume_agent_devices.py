@@ -42,6 +42,7 @@ def guests(parts, tmp_path_factory):
     def add_probe(tree):
         shutil.copy(probe, tree / "usr/bin/device-probe")
         add_libraries(tree, probe)
+        shutil.copytree(ROOT / "deploy/appliance", tree / "root/appliance")
 
     def protect(tree):
         add_probe(tree)
@@ -77,6 +78,7 @@ def guest(request, guests):
 def plain(request, guests):
     yield guests[1]
     show_console(request, guests[1])
+    release(guests[1])
     leave_clean(guests[1])
 
 
@@ -84,6 +86,12 @@ def show_console(request, guest):
     report = getattr(request.node, "report_call", None)
     if report and report.failed:
         print(f"console of the guest:\n{guest.tail()}")
+
+
+def release(guest):
+    """Ends what udevd, LVM and md have made of its disks; they may be at it still, or begin anew when one is released."""
+    guest.until("udevadm settle --timeout=60; dmsetup remove_all; mdadm --stop --scan; udevadm settle --timeout=60; "
+                "! ls -d /sys/block/dm-* /sys/block/md* 2>/dev/null")
 
 
 def leave_clean(guest):
@@ -210,6 +218,16 @@ def test_removal_is_noticed(guest, tmp_path):
     assert guest.until(f"device-probe wait {volume(1)} 1 60000").startswith("/dev/vda ")
 
 
+def test_as_many_disks_as_the_agent_announces(guest, tmp_path):
+    """24 is the default of device-slots: virtio disks take a PCI slot each, of which a BIOS machine has 32."""
+    for n in range(24):
+        guest.plug(f"many{n}", disk(tmp_path / f"many{n}.raw", 1 + n), serial(volume(0x300 + n)))
+    for n in range(24):
+        found = guest.until(f"device-probe wait {volume(0x300 + n)} 1 60000")
+        assert found.endswith(f" {serial(volume(0x300 + n))} {(1 + n) * MIB}"), found
+    assert guest.must("device-probe count") == "25"
+
+
 # ---- in use on the appliance ---------------------------------------------------------------------------------
 
 
@@ -322,6 +340,7 @@ def guest_disks(guests, tmp_path_factory):
     plain.must(f"printf 'n\\np\\n1\\n\\n\\nt\\n8e\\nw\\n' | fdisk {part} && udevadm settle --timeout=60")
     plain.until(f"[ -b {part}1 ]")
     plain.must(f"pvcreate {part}1 && vgcreate partvg {part}1 && lvcreate -n root -L 8M partvg && vgchange -an partvg; sync")
+    release(plain)
     leave_clean(plain)
     return made
 
@@ -333,22 +352,18 @@ def plug_all(guest, files, bus="virtio"):
     return idents
 
 
-ACTIVE = {"lvm": "grep -l guestvg-root /sys/block/vd?/holders/dm-*/dm/name", "lvm-part": "grep -l partvg-root /sys/block/vd?/vd?1/holders/dm-*/dm/name",
+ACTIVE = {"lvm": "grep -l guestvg-root /sys/block/vd?/holders/dm-*/dm/name",
+          "lvm-part": "grep -l partvg-root /sys/block/vd?/vd?1/holders/dm-*/dm/name",
           "md": "ls -d /sys/block/vd?/holders/md*"}
-RELEASE = {"lvm": "vgchange -an guestvg", "lvm-part": "vgchange -an partvg", "md": "mdadm --stop --scan"}
 
 
 @pytest.mark.parametrize("kind", ["lvm", "md", "lvm-part"])
 def test_an_unprotected_guest_activates_what_it_is_given(plain, guest_disks, kind):
     """The positive control: the same disks, a machine that is not set up as an appliance. And there the agent refuses them."""
     idents = plug_all(plain, guest_disks[kind])
-    try:
-        plain.until(ACTIVE[kind])
-        for ident in idents:
-            refused(plain, ident, "is held by ")
-    finally:
-        plain.settle()
-        plain.must(RELEASE[kind])
+    plain.until(ACTIVE[kind])
+    for ident in idents:
+        refused(plain, ident, "is held by ")
 
 
 @pytest.mark.parametrize("bus", ["virtio", "scsi"])
@@ -398,3 +413,26 @@ def test_an_unprotected_guest_gives_its_names_to_a_clone(plain, guests, tmp_path
     shutil.copy(guests[1].root_disk, clone)
     plain.plug("clone", clone, serial(volume(1)))
     plain.until("for link in /dev/disk/by-[lu]*/*; do readlink -f $link; done | grep -q '^/dev/vda1$'")
+
+
+# ---- a machine that runs already -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["lvm", "md", "lvm-part"])
+def test_a_running_machine_is_protected_at_once(plain, guest_disks, kind):
+    """Last of all: from here on the plain guest is an appliance, too."""
+    if kind == "lvm":
+        said = plain.run("/root/appliance/protect.sh --check")
+        assert said.code == 1 and "NOT PROTECTED: /etc/lvm/devices/drover.devices is missing" in said.output, said
+    assert plain.must("/root/appliance/protect.sh") == f"protected; own disks: {serial(ROOT_VOLUME)}"
+    assert plain.must("/root/appliance/protect.sh --check") == f"protected; own disks: {serial(ROOT_VOLUME)}"
+    names = plain.must("ls -l /dev/disk/by-label /dev/disk/by-uuid /dev/disk/by-id")
+    idents = plug_all(plain, guest_disks[kind])
+    for ident in idents:
+        path = plain.until(f"device-probe wait {ident} 1 60000").split()[0]
+        plain.settle()
+        assert plain.run(f"device-probe open {ident} {path}").code == 0
+    assert plain.must("ls /sys/block/*/holders/ /sys/block/*/*/holders/ | grep -v : || true") == ""
+    plain.must("udevadm trigger --subsystem-match=block --action=add")
+    plain.settle()
+    assert plain.must("ls -l /dev/disk/by-label /dev/disk/by-uuid /dev/disk/by-id") == names

@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGES = ["busybox-static", "udev", "lvm2", "mdadm", "dmsetup", "libdevmapper1.02.1", "libdevmapper-event1.02.1", "libaio1", "libkmod2",
             "libedit2", "libbsd0"]
 PROGRAMS = ["usr/bin/udevadm", "usr/sbin/lvm", "usr/sbin/mdadm", "usr/sbin/dmsetup", "usr/lib/udev/scsi_id"]
+ESSENTIAL = ["bash", "lsblk", "findmnt", "swapon", "install"]  # any Debian has them: taken from this machine
 ROOT_MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "crc32c_generic", "ext4"]  # up to the root file system
 MODULES = [*ROOT_MODULES, "dm-mod", "md-mod", "raid1"]
 RECIPE = 2  # counts changes of what is made from the packages
@@ -147,6 +148,12 @@ def _make_tree(tree, packages):
         _unpack(package, tree)
     for name in PROGRAMS:
         add_libraries(tree, tree / name)
+    for name in ESSENTIAL:
+        program = shutil.which(name, path=_environment()["PATH"])
+        if not program:
+            raise RuntimeError(f"this machine has no {name}")
+        shutil.copy(os.path.realpath(program), tree / "usr/bin" / name)
+        add_libraries(tree, program)
     for applet in _run(tree / "bin/busybox", "--list").split():
         for directory in ["usr/bin", "usr/sbin"]:
             if (tree / directory / applet).exists():
@@ -177,7 +184,7 @@ def _make_ram_disk(directory, tree, modules, out):
 
 def guest_parts(cache):
     """A directory with vmlinuz, initrd and tree/, the guest's root without anything of ours; made once per list of packages."""
-    name = hashlib.sha256(repr((PACKAGES, MODULES, INIT, RAM_INIT, RECIPE)).encode()).hexdigest()[:12]
+    name = hashlib.sha256(repr((PACKAGES, ESSENTIAL, MODULES, INIT, RAM_INIT, RECIPE)).encode()).hexdigest()[:12]
     parts = Path(cache) / f"device-guest-{name}"
     Path(cache).mkdir(parents=True, exist_ok=True)
     with (Path(cache) / "device-guest.lock").open("w") as lock:

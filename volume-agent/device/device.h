@@ -42,7 +42,8 @@ GPtrArray *drover_device_serials(const DroverDeviceRoots *roots);
 
 /*
  * Waits for the hot-plug of VOLUME_ID's device, at least MINIMUM_SIZE bytes large, and until udevd (where one runs) has applied
- * its rules to it, up to TIMEOUT_MS; less when CANCELLED (may be NULL) returns true. Errors: RETRYABLE DRV-DEVICE-MISSING, PERMANENT DRV-TARGET-TOO-SMALL, and those above.
+ * its rules to it, up to TIMEOUT_MS; less when CANCELLED (may be NULL) returns true. Errors: RETRYABLE DRV-DEVICE-MISSING,
+ * PERMANENT DRV-TARGET-TOO-SMALL, and those above.
  */
 bool drover_device_wait(const DroverDeviceRoots *roots, const char *volume_id, uint64_t minimum_size,
                         int64_t timeout_ms, bool (*cancelled)(void), DroverDevice *device, GError **error);
