@@ -41,7 +41,8 @@ def bench(kafka, tmp_path_factory):
 
 FILLED = {"volume_id": str(uuid.uuid4()), "vm_id": str(uuid.uuid4()), "snapshot_id": str(uuid.uuid4()), "device": "vdzz",
           "operation_id": "no-such-operation"}
-BODIES = {"createVolume": {"name": "role", "size_bytes": GIB}, "resizeVolume": {"size_bytes": GIB}, "attachRoot": {"vm_id": FILLED["vm_id"]},
+BODIES = {"createVolume": {"name": "role", "size_bytes": GIB}, "resizeVolume": {"size_bytes": GIB},
+          "createSnapshot": {"volume_id": FILLED["volume_id"]}, "attachRoot": {"vm_id": FILLED["vm_id"]},
           "cleanupTestFailover": {"vm_id": FILLED["vm_id"]}, "updateSnapshot": {"status": "x"},
           "trackSnapshot": {"snapshot_id": FILLED["snapshot_id"], "volume_id": FILLED["volume_id"]},
           "createExport": {"volume_id": FILLED["volume_id"]}, "preflightTarget": {"name": "role", "disks": []}}
@@ -431,6 +432,7 @@ def with_examples(bench, served):
                     about["parameters"][number] = {**parameter, "example": examples[parameter["name"]]}
     vm = bench.site.vm()
     for schema, example in {"AttachRoot": {"vm_id": vm}, "CleanupTestFailover": {"vm_id": vm}, "TrackSnapshot": snapshot,
+                            "CreateSnapshot": {"volume_id": snapshot_of},
                             "CreateExport": {"volume_id": bench.volume(attach=True)}}.items():
         served["components"]["schemas"][schema]["example"] = example
     return served

@@ -73,6 +73,7 @@ static void result_clear(DroverOperationResult *r)
     g_free(r->nbd_host);
     g_free(r->old_root_volume_id);
     g_free(r->vm_state);
+    g_free(r->snapshot_id);
     g_free(r->report);
     if (r->volume_ids)
         g_ptr_array_unref(r->volume_ids);
@@ -144,6 +145,12 @@ const char *drover_operation_kind(const DroverOperation *operation)
         return "force-sync";
     case DROVER__V1__VOLUME_OPERATION__OPERATION_RESIZE_VOLUME:
         return "resize-volume";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CREATE_SNAPSHOT:
+        return "create-snapshot";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_REVERT_SNAPSHOT:
+        return "revert-snapshot";
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_DELETE_SNAPSHOT:
+        return "delete-snapshot";
     case DROVER__V1__VOLUME_OPERATION__OPERATION_PREFLIGHT_TARGET:
         return "preflight-target";
     case DROVER__V1__VOLUME_OPERATION__OPERATION_DRAIN_APPLIANCE:
@@ -181,6 +188,8 @@ const char *drover_operation_volume_id(const DroverOperation *operation)
         return o->remove_export->volume_id;
     case DROVER__V1__VOLUME_OPERATION__OPERATION_RESIZE_VOLUME:
         return o->resize_volume->volume_id;
+    case DROVER__V1__VOLUME_OPERATION__OPERATION_CREATE_SNAPSHOT:
+        return o->create_snapshot->volume_id;
     default:
         return "";
     }
@@ -253,6 +262,7 @@ GBytes *drover_operation_pack(const DroverOperation *o, const char *agent, const
     result.nbd_port = o->result.nbd_port;
     result.old_root_volume_id = text(o->result.old_root_volume_id);
     result.vm_state = text(o->result.vm_state);
+    result.snapshot_id = text(o->result.snapshot_id);
     result.already_done = o->result.already_done;
     result.n_volume_ids = o->result.volume_ids ? o->result.volume_ids->len : 0;
     result.volume_ids = o->result.volume_ids ? (char **)o->result.volume_ids->pdata : NULL;
@@ -331,6 +341,7 @@ DroverOperation *drover_operation_unpack(const Drover__V1__JournalOperation *rec
         o->result.nbd_port = r->nbd_port;
         o->result.old_root_volume_id = g_strdup(r->old_root_volume_id);
         o->result.vm_state = g_strdup(r->vm_state);
+        o->result.snapshot_id = g_strdup(r->snapshot_id);
         o->result.already_done = r->already_done;
         for (size_t i = 0; i < r->n_volume_ids; i++)
             drover_operation_add_volume(o, r->volume_ids[i]);

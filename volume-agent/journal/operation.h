@@ -25,6 +25,7 @@ typedef struct {
     uint32_t nbd_port;
     char *old_root_volume_id;
     char *vm_state;
+    char *snapshot_id;
     bool already_done;
     GPtrArray *volume_ids; /* strings; NULL: none */
     char *report;          /* JSON */

@@ -27,11 +27,21 @@ static bool is_one_of(const char *text, const char *const *words)
     return g_strv_contains(words, text);
 }
 
-/* By id, until its state is none of BETWEEN; one of GONE counts as gone. */
-static bool look(const DroverOpContext *context, const char *command, const char *member, const char *id,
+/* The first row that is not one of GONE, of those that PARAMETERS list: borrowed, or NULL. */
+static json_t *first_left(const json_t *array, const char *const *gone)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(array, i, row)
+        if (!is_one_of(drover_json_text(row, "state"), gone))
+            return row;
+    return NULL;
+}
+
+/* What PARAMETERS list, once its state is none of BETWEEN; one of GONE counts as gone. ID is for messages. */
+static bool look(const DroverOpContext *context, const char *command, const char *member, const char *id, const char *const *parameters,
                  const char *const *between, const char *const *gone, json_t **object, GError **error)
 {
-    const char *const parameters[] = {"id", id, "listall", "true", NULL};
     int64_t deadline_ms = drover_boottime_ms() + context->job_timeout_ms;
     *object = NULL;
     for (;;) {
@@ -44,10 +54,9 @@ static bool look(const DroverOpContext *context, const char *command, const char
             g_propagate_error(error, g_steal_pointer(&why));
             return false;
         }
-        json_t *found = json_array_get(array, 0);
+        json_t *found = first_left(array, gone);
         const char *state = drover_json_text(found, "state");
         bool waits = found && is_one_of(state, between);
-        bool is_gone = !found || is_one_of(state, gone);
         if (waits && drover_boottime_ms() > deadline_ms) {
             drover_fail(error, DROVER_ERROR_RETRYABLE, "%s has been %s for %" G_GINT64_FORMAT " s", id, state,
                         context->job_timeout_ms / 1000);
@@ -55,7 +64,7 @@ static bool look(const DroverOpContext *context, const char *command, const char
             return false;
         }
         if (!waits) {
-            *object = is_gone ? NULL : json_incref(found);
+            *object = found ? json_incref(found) : NULL;
             json_decref(array);
             return true;
         }
@@ -67,16 +76,33 @@ static bool look(const DroverOpContext *context, const char *command, const char
 
 bool drover_look_volume(const DroverOpContext *context, const char *volume_id, json_t **object, GError **error)
 {
-    static const char *const between[] = {"Attaching", "Creating", "Migrating", "Snapshotting", "Resizing", "Expunging", NULL};
+    static const char *const between[] = {"Attaching", "Creating", "Migrating", "Snapshotting", "Resizing", "RevertSnapshotting", "Expunging", NULL};
     static const char *const gone[] = {"Expunged", "Destroy", NULL};
-    return look(context, "listVolumes", "volume", volume_id, between, gone, object, error);
+    const char *const parameters[] = {"id", volume_id, "listall", "true", NULL};
+    return look(context, "listVolumes", "volume", volume_id, parameters, between, gone, object, error);
 }
 
 bool drover_look_vm(const DroverOpContext *context, const char *vm_id, json_t **object, GError **error)
 {
     static const char *const between[] = {"Starting", "Stopping", "Migrating", "Expunging", NULL};
     static const char *const gone[] = {"Expunged", NULL};
-    return look(context, "listVirtualMachines", "virtualmachine", vm_id, between, gone, object, error);
+    const char *const parameters[] = {"id", vm_id, "listall", "true", NULL};
+    return look(context, "listVirtualMachines", "virtualmachine", vm_id, parameters, between, gone, object, error);
+}
+
+static const char *const snapshot_between[] = {"Allocated", "Creating", "BackingUp", "Copying", "Destroying", NULL};
+static const char *const snapshot_gone[] = {"Destroyed", "Error", NULL};
+
+bool drover_look_snapshot(const DroverOpContext *context, const char *snapshot_id, json_t **object, GError **error)
+{
+    const char *const parameters[] = {"id", snapshot_id, "listall", "true", NULL};
+    return look(context, "listSnapshots", "snapshot", snapshot_id, parameters, snapshot_between, snapshot_gone, object, error);
+}
+
+bool drover_look_snapshot_named(const DroverOpContext *context, const char *volume_id, const char *name, json_t **object, GError **error)
+{
+    const char *const parameters[] = {"volumeid", volume_id, "name", name, "listall", "true", NULL};
+    return look(context, "listSnapshots", "snapshot", name, parameters, snapshot_between, snapshot_gone, object, error);
 }
 
 json_t *drover_look_volumes_of(const DroverOpContext *context, const char *vm_id, GError **error)

@@ -12,6 +12,10 @@
 bool drover_look_volume(const DroverOpContext *context, const char *volume_id, json_t **object, GError **error);
 bool drover_look_vm(const DroverOpContext *context, const char *vm_id, json_t **object, GError **error);
 
+/* The same for a snapshot of a volume, by its id, and by its name; one in Error is none. */
+bool drover_look_snapshot(const DroverOpContext *context, const char *snapshot_id, json_t **object, GError **error);
+bool drover_look_snapshot_named(const DroverOpContext *context, const char *volume_id, const char *name, json_t **object, GError **error);
+
 /* All volumes attached to VM_ID, as a new JSON array. */
 json_t *drover_look_volumes_of(const DroverOpContext *context, const char *vm_id, GError **error);
 

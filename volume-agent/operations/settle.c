@@ -18,6 +18,8 @@ typedef enum {
     VOLUME_OWNED,
     VOLUME_GROWN,
     VOLUME_GONE,
+    SNAPSHOT_EXISTS, /* object: its volume; wanted: its name */
+    SNAPSHOT_GONE,
     VM_EXISTS,
     VM_RUNNING,
     VM_STOPPED,
@@ -32,6 +34,7 @@ static const struct {
     {"deleteVolume", VOLUME_GONE},            {"deployVirtualMachine", VM_EXISTS}, {"startVirtualMachine", VM_RUNNING},
     {"stopVirtualMachine", VM_STOPPED},       {"destroyVirtualMachine", VM_GONE},
     {"assignVolume", VOLUME_OWNED},           {"resizeVolume", VOLUME_GROWN},
+    {"createSnapshot", SNAPSHOT_EXISTS},      {"deleteSnapshot", SNAPSHOT_GONE},
 };
 
 static bool shows(Effect effect, const json_t *object, const char *wanted)
@@ -40,6 +43,7 @@ static bool shows(Effect effect, const json_t *object, const char *wanted)
     const char *state = drover_json_text(object, "state");
     switch (effect) {
     case VOLUME_EXISTS:
+    case SNAPSHOT_EXISTS:
     case VM_EXISTS:
         return object;
     case VOLUME_ATTACHED:
@@ -56,10 +60,22 @@ static bool shows(Effect effect, const json_t *object, const char *wanted)
     case VM_STOPPED:
         return strcmp(state, "Stopped") == 0;
     case VOLUME_GONE:
+    case SNAPSHOT_GONE:
     case VM_GONE:
     default:
         return !object;
     }
+}
+
+static bool look_at(const DroverOpContext *context, const DroverOperation *operation, Effect effect, json_t **object, GError **error)
+{
+    if (effect >= VM_EXISTS)
+        return drover_look_vm(context, operation->object_id, object, error);
+    if (effect == SNAPSHOT_EXISTS)
+        return drover_look_snapshot_named(context, operation->object_id, operation->wanted ? operation->wanted : "", object, error);
+    if (effect == SNAPSHOT_GONE)
+        return drover_look_snapshot(context, operation->object_id, object, error);
+    return drover_look_volume(context, operation->object_id, object, error);
 }
 
 /*
@@ -73,9 +89,7 @@ static bool has_taken_effect(const DroverOpContext *context, const DroverOperati
         if (g_strcmp0(effects[i].command, operation->command) != 0)
             continue;
         json_t *object = NULL;
-        bool (*look)(const DroverOpContext *, const char *, json_t **, GError **) =
-            effects[i].effect >= VM_EXISTS ? drover_look_vm : drover_look_volume;
-        if (!look(context, operation->object_id, &object, error))
+        if (!look_at(context, operation, effects[i].effect, &object, error))
             return false;
         *seen = shows(effects[i].effect, object, operation->wanted ? operation->wanted : "");
         json_decref(object);

@@ -5,29 +5,13 @@
 
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
-
-/* CloudStack's row of a snapshot: *ROW is a new reference, NULL when it knows none. */
-static bool look_up(const DroverOpContext *context, const char *snapshot_id, json_t **row, GError **error)
-{
-    const char *const parameters[] = {"id", snapshot_id, "listall", "true", NULL};
-    DroverCloudFailure failure;
-    g_autoptr(GError) why = NULL;
-    json_t *answer = drover_cloudstack_call(context->cloud, "listSnapshots", 0, parameters, &failure, &why);
-    *row = NULL;
-    if (!answer && failure.error_code != 431) {
-        g_propagate_error(error, g_steal_pointer(&why));
-        return false;
-    }
-    *row = json_incref(json_array_get(json_object_get(answer, "snapshot"), 0));
-    json_decref(answer);
-    return true;
-}
+#include "volume-agent/operations/look.h"
 
 bool drover_op_track_snapshot(const DroverOpContext *context, DroverOperation *operation, GError **error)
 {
     const Drover__V1__TrackSnapshot *asked = operation->asked->track_snapshot;
     json_t *row = NULL;
-    if (!look_up(context, asked->snapshot_id, &row, error))
+    if (!drover_look_snapshot(context, asked->snapshot_id, &row, error))
         return false;
     bool of_volume = row && strcmp(drover_json_text(row, "volumeid"), asked->volume_id) == 0;
     bool exists = row != NULL;

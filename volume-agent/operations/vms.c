@@ -288,10 +288,28 @@ static bool take_foreign_volumes_off(const DroverOpContext *context, DroverOpera
             ok = drover_op_take_off(context, operation, drover_json_text(volume, "id"), error);
     }
     json_decref(volumes);
-    /* By the claims, which are journalled: an earlier attempt may have got no further than taking them off. */
-    for (guint n = 0; ok && operation->claims && n < operation->claims->len; n++)
-        ok = drover_owner_hand_back(context, operation, g_ptr_array_index(operation->claims, n), error);
     return ok;
+}
+
+/* By the claims, which are journalled: an earlier attempt may have got no further than taking them off. */
+static bool hand_all_back(const DroverOpContext *context, DroverOperation *operation, GError **error)
+{
+    bool ok = true;
+    for (guint i = 0; ok && operation->claims && i < operation->claims->len; i++)
+        ok = drover_owner_hand_back(context, operation, g_ptr_array_index(operation->claims, i), error);
+    return ok;
+}
+
+bool drover_op_strip_vm(const DroverOpContext *context, DroverOperation *operation, const char *id, GError **error)
+{
+    json_t *vm = NULL;
+    if (!drover_look_vm(context, id, &vm, error))
+        return false;
+    bool exists = vm != NULL, runs = strcmp(drover_json_text(vm, "state"), "Running") == 0;
+    json_decref(vm);
+    const char *const stop[] = {"id", id, "forced", "true", NULL};
+    return (!runs || drover_op_call(context, operation, "stopVirtualMachine", stop, NULL, error)) &&
+           (!exists || take_foreign_volumes_off(context, operation, id, error));
 }
 
 bool drover_op_remove_vm(const DroverOpContext *context, DroverOperation *operation, const char *id, GError **error)
@@ -303,14 +321,8 @@ bool drover_op_remove_vm(const DroverOpContext *context, DroverOperation *operat
     operation->result.already_done = !vm;
     if (!vm)
         return true;
-    g_autofree char *state = g_strdup(drover_json_text(vm, "state"));
     json_decref(vm);
-    if (strcmp(state, "Running") == 0) {
-        const char *const stop[] = {"id", id, "forced", "true", NULL};
-        if (!drover_op_call(context, operation, "stopVirtualMachine", stop, NULL, error))
-            return false;
-    }
-    if (!take_foreign_volumes_off(context, operation, id, error))
+    if (!drover_op_strip_vm(context, operation, id, error) || !hand_all_back(context, operation, error))
         return false;
     const char *const destroy[] = {"id", id, "expunge", "true", NULL};
     if (!drover_op_call(context, operation, "destroyVirtualMachine", destroy, NULL, error) ||
@@ -340,6 +352,7 @@ bool drover_op_run(const DroverOpContext *context, DroverOperation *operation, G
         {DROVER__V1__VOLUME_OPERATION__OPERATION_CLOSE_EXPORT, drover_op_close_export},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_DEPLOY_VM, drover_op_deploy_vm},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_SWAP_ROOT, drover_op_swap_root},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_DRAIN_APPLIANCE, drover_op_drain_appliance},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_TO_VM, drover_op_attach_to_vm},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_START_VM, drover_op_start_vm},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_STOP_VM, drover_op_stop_vm},
@@ -352,7 +365,9 @@ bool drover_op_run(const DroverOpContext *context, DroverOperation *operation, G
         {DROVER__V1__VOLUME_OPERATION__OPERATION_REMOVE_ORPHAN_EXPORTS, drover_op_remove_orphan_exports},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_FORCE_SYNC, drover_op_force_sync},
         {DROVER__V1__VOLUME_OPERATION__OPERATION_RESIZE_VOLUME, drover_op_resize_volume},
-        {DROVER__V1__VOLUME_OPERATION__OPERATION_DRAIN_APPLIANCE, drover_op_drain_appliance},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_CREATE_SNAPSHOT, drover_op_create_snapshot},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_REVERT_SNAPSHOT, drover_op_revert_snapshot},
+        {DROVER__V1__VOLUME_OPERATION__OPERATION_DELETE_SNAPSHOT, drover_op_delete_snapshot},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
         if (table[i].kind == operation->asked->operation_case)

@@ -20,6 +20,21 @@ static uint64_t size_of(const json_t *volume)
 
 /* ---- create, delete ------------------------------------------------------------------------------------------- */
 
+/* Offering and zone are the snapshot's, and so is the size, whatever is asked for. */
+static bool send_create_from(const DroverOpContext *context, DroverOperation *operation, const Drover__V1__CreateVolume *asked,
+                             GError **error)
+{
+    json_t *snapshot = NULL;
+    if (!drover_op_claim(context, operation, asked->snapshot_id, error) ||
+        !drover_look_snapshot(context, asked->snapshot_id, &snapshot, error))
+        return false;
+    if (!snapshot)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-SNAPSHOT-MISSING: CloudStack has no snapshot %s", asked->snapshot_id);
+    json_decref(snapshot);
+    const char *const parameters[] = {"name", asked->name, "snapshotid", asked->snapshot_id, "customid", asked->custom_id, NULL};
+    return drover_op_call(context, operation, "createVolume", parameters, NULL, error);
+}
+
 static bool send_create(const DroverOpContext *context, DroverOperation *operation,
                         const Drover__V1__CreateVolume *asked, GError **error)
 {
@@ -53,8 +68,14 @@ bool drover_op_create_volume(const DroverOpContext *context, DroverOperation *op
     if (!drover_look_volume(context, asked->custom_id, &volume, error))
         return false;
     operation->result.already_done = volume != NULL;
-    if (!volume && !send_create(context, operation, asked, error))
+    bool of_snapshot = *asked->snapshot_id;
+    if (!volume && !(of_snapshot ? send_create_from : send_create)(context, operation, asked, error))
         return false;
+    if (of_snapshot) {
+        json_decref(g_steal_pointer(&volume));
+        if (!drover_op_grow(context, operation, asked->custom_id, asked->size_bytes, error))
+            return false;
+    }
     if (!volume && !drover_look_volume(context, asked->custom_id, &volume, error))
         return false;
     if (!volume)

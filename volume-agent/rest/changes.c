@@ -155,7 +155,13 @@ static bool makes_sense(DroverRestApi *api, const DroverRestCall *call, const js
     }
     case DROVER_ROUTE_TRACK_SNAPSHOT:
         return check_tracked(api, body, problem);
+    case DROVER_ROUTE_CREATE_SNAPSHOT:
+        ok = check_volume(api, drover_rest_text(body, "volume_id"), &row, problem);
+        json_decref(row);
+        return ok;
     case DROVER_ROUTE_UPDATE_SNAPSHOT:
+    case DROVER_ROUTE_REVERT_SNAPSHOT:
+    case DROVER_ROUTE_DELETE_SNAPSHOT:
     case DROVER_ROUTE_CLEAR_SNAPSHOT:
         return check_snapshot(api, call->parameter, problem);
     case DROVER_ROUTE_CLEANUP_TEST_FAILOVER:

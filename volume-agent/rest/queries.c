@@ -265,6 +265,31 @@ static bool get_snapshot(DroverRestApi *api, const char *snapshot_id, DroverRest
     return true;
 }
 
+/* CloudStack's view of all snapshots of a volume, and which of them this agent tracks. A volume that is gone may have some. */
+static bool snapshots_of_volume(DroverRestApi *api, const char *volume_id, DroverRestReply *reply,
+                                DroverRestProblem *problem)
+{
+    const char *const parameters[] = {"volumeid", volume_id, "listall", "true", NULL};
+    json_t *rows = drover_rest_cloud_list(api, "listSnapshots", "snapshot", parameters, problem);
+    if (!rows)
+        return false;
+    json_t *list = json_array(), *row;
+    size_t i;
+    json_array_foreach(rows, i, row)
+    {
+        const char *id = drover_json_text(row, "id");
+        g_autoptr(DroverSnapshotRecord) known = drover_snapshot_book_find(api->context->snapshots, id);
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "snapshot_id", id, "volume_id",
+                            drover_json_text(row, "volumeid"), "name", drover_json_text(row, "name"), "state",
+                            drover_json_text(row, "state"), "created", drover_json_text(row, "created"),
+                            "tracked", known != NULL));
+    }
+    json_decref(rows);
+    drover_rest_reply_json(reply, 200, json_pack("{s:o}", "snapshots", list));
+    return true;
+}
+
 static bool list_exports(DroverRestApi *api, DroverRestReply *reply)
 {
     g_autoptr(GPtrArray) records = drover_export_book_list(api->context->exports);
@@ -408,6 +433,8 @@ bool drover_rest_answer_query(DroverRestApi *api, const DroverRestCall *call, Dr
         return get_operation(api, call, reply, problem);
     case DROVER_ROUTE_LIST_SNAPSHOTS:
         return list_snapshots(api, call, reply);
+    case DROVER_ROUTE_SNAPSHOTS_OF_VOLUME:
+        return snapshots_of_volume(api, call->parameter, reply, problem);
     case DROVER_ROUTE_GET_SNAPSHOT:
         return get_snapshot(api, call->parameter, reply, problem);
     case DROVER_ROUTE_LIST_EXPORTS:

@@ -67,6 +67,7 @@ static json_t *result_json(const DroverOperationResult *r)
     set(json, "nbd_host", r->nbd_host);
     set(json, "old_root_volume_id", r->old_root_volume_id);
     set(json, "vm_state", r->vm_state);
+    set(json, "snapshot_id", r->snapshot_id);
     set_number(json, "device_size_bytes", r->device_size_bytes);
     set_number(json, "generation", r->generation);
     set_number(json, "nbd_port", r->nbd_port);

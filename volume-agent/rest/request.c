@@ -20,7 +20,14 @@ static const DroverRestField create_fields[] = {
     {"size_bytes", DROVER_FIELD_NUMBER, .required = true, .minimum = 1, .limit = LARGEST_VOLUME},
     {"disk_offering", DROVER_FIELD_TEXT, .limit = 255},
     {"zone", DROVER_FIELD_TEXT, .limit = 255},
+    {"snapshot_id", DROVER_FIELD_UUID},
     JOB,
+    {0},
+};
+static const DroverRestField snapshot_fields[] = {
+    {"volume_id", DROVER_FIELD_UUID, .required = true},
+    {"vm_id", DROVER_FIELD_UUID},
+    {"name", DROVER_FIELD_TEXT, .limit = 100},
     {0},
 };
 static const DroverRestField attach_fields[] = {
@@ -37,7 +44,7 @@ static const DroverRestField resize_fields[] = {
 };
 static const DroverRestField root_fields[] = {{"vm_id", DROVER_FIELD_UUID, .required = true}, JOB, {0}};
 static const DroverRestField cleanup_fields[] = {
-    {"vm_id", DROVER_FIELD_UUID, .required = true}, {"job_id", DROVER_FIELD_NAME}, {0}};
+    {"vm_id", DROVER_FIELD_UUID, .required = true}, {"revert", DROVER_FIELD_FLAG}, {"job_id", DROVER_FIELD_NAME}, {0}};
 static const DroverRestField track_fields[] = {
     {"snapshot_id", DROVER_FIELD_UUID, .required = true},
     {"volume_id", DROVER_FIELD_UUID, .required = true},
@@ -74,6 +81,8 @@ const DroverRestField *drover_rest_fields_of(DroverRestRouteId route)
         return cleanup_fields;
     case DROVER_ROUTE_TRACK_SNAPSHOT:
         return track_fields;
+    case DROVER_ROUTE_CREATE_SNAPSHOT:
+        return snapshot_fields;
     case DROVER_ROUTE_UPDATE_SNAPSHOT:
         return update_fields;
     case DROVER_ROUTE_CREATE_EXPORT:
@@ -104,6 +113,9 @@ typedef struct {
         Drover__V1__DeleteVolume delete_;
         Drover__V1__CleanupTestFailover cleanup;
         Drover__V1__TrackSnapshot track;
+        Drover__V1__CreateSnapshot create_snapshot;
+        Drover__V1__RevertSnapshot revert_snapshot;
+        Drover__V1__DeleteSnapshot delete_snapshot;
         Drover__V1__UpdateSnapshot update;
         Drover__V1__ClearSnapshots clear;
         Drover__V1__OpenExport open;
@@ -149,6 +161,7 @@ static void draft_volume(Draft *draft, const DroverRestRequest *request)
         draft->u.create.size_bytes = drover_rest_number(request->body, "size_bytes");
         draft->u.create.disk_offering = field(request, "disk_offering");
         draft->u.create.zone = field(request, "zone");
+        draft->u.create.snapshot_id = field(request, "snapshot_id");
         draft->made = g_strdup_printf("rest/%s/%s", request->agent, request->operation_id);
         char *custom_id = drover_uuid_from(draft->made);
         g_free(draft->made);
@@ -196,6 +209,23 @@ static void draft_snapshot(Draft *draft, const DroverRestRequest *request)
         draft->u.track.name = field(request, "name");
         draft->u.track.status = *field(request, "status") ? field(request, "status") : (char *)"tracked";
         break;
+    case DROVER_ROUTE_CREATE_SNAPSHOT:
+        drover__v1__create_snapshot__init(&draft->u.create_snapshot);
+        KIND(draft, CREATE_SNAPSHOT, create_snapshot);
+        draft->u.create_snapshot.volume_id = field(request, "volume_id");
+        draft->u.create_snapshot.vm_id = field(request, "vm_id");
+        draft->u.create_snapshot.name = field(request, "name");
+        break;
+    case DROVER_ROUTE_REVERT_SNAPSHOT:
+        drover__v1__revert_snapshot__init(&draft->u.revert_snapshot);
+        KIND(draft, REVERT_SNAPSHOT, revert_snapshot);
+        draft->u.revert_snapshot.snapshot_id = (char *)request->parameter;
+        break;
+    case DROVER_ROUTE_DELETE_SNAPSHOT:
+        drover__v1__delete_snapshot__init(&draft->u.delete_snapshot);
+        KIND(draft, DELETE_SNAPSHOT, delete_snapshot);
+        draft->u.delete_snapshot.snapshot_id = (char *)request->parameter;
+        break;
     case DROVER_ROUTE_UPDATE_SNAPSHOT:
         drover__v1__update_snapshot__init(&draft->u.update);
         KIND(draft, UPDATE_SNAPSHOT, update_snapshot);
@@ -223,6 +253,7 @@ static void draft_other(Draft *draft, const DroverRestRequest *request)
         drover__v1__cleanup_test_failover__init(&draft->u.cleanup);
         KIND(draft, CLEANUP_TEST_FAILOVER, cleanup_test_failover);
         draft->u.cleanup.vm_id = field(request, "vm_id");
+        draft->u.cleanup.revert = drover_rest_flag(request->body, "revert");
         break;
     case DROVER_ROUTE_CREATE_EXPORT:
         drover__v1__open_export__init(&draft->u.open);
@@ -271,6 +302,10 @@ static bool check(const DroverRestRequest *request, DroverRestProblem *problem)
                drover_rest_number(body, "minimum_size_bytes")) {
         about = "minimum_size_bytes";
         wrong = "Field 'minimum_size_bytes' is about the device on the appliance; it goes not with 'vm_id'";
+    } else if (id == DROVER_ROUTE_CREATE_VOLUME && *drover_rest_text(body, "snapshot_id") &&
+               (*drover_rest_text(body, "zone") || *drover_rest_text(body, "disk_offering"))) {
+        about = "snapshot_id";
+        wrong = "Field 'snapshot_id' goes not with 'zone' and 'disk_offering': these are the snapshot's";
     } else if (id == DROVER_ROUTE_UPDATE_SNAPSHOT && json_object_size(body) == 0) {
         about = "status";
         wrong = "Nothing to update: give 'status', 'name' or both";
@@ -293,6 +328,8 @@ static const char *job_of(const DroverRestRequest *request)
     switch (request->route->id) {
     case DROVER_ROUTE_TRACK_SNAPSHOT:
     case DROVER_ROUTE_UPDATE_SNAPSHOT:
+    case DROVER_ROUTE_REVERT_SNAPSHOT:
+    case DROVER_ROUTE_DELETE_SNAPSHOT:
     case DROVER_ROUTE_CLEAR_SNAPSHOT:
     case DROVER_ROUTE_CLEAR_SNAPSHOTS:
         return "rest-snapshots";

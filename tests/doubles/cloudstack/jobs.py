@@ -20,7 +20,7 @@ from model import new_id, stamp
 DELAYS = {"createVolume": 0.05, "placeVolume": 0.1, "attachVolume": 0.3, "detachVolume": 0.3,
           "resizeVolume": 0.1, "destroyVolume": 0.1, "deployVirtualMachine": 0.2, "startVirtualMachine": 0.5,
           "stopVirtualMachine": 0.3, "destroyVirtualMachine": 0.5, "expungeVirtualMachine": 0.4,
-          "createSnapshot": 0.4, "deleteSnapshot": 0.1, "createVMSnapshot": 0.3, "deleteVMSnapshot": 0.2,
+          "createSnapshot": 0.4, "revertSnapshot": 0.4, "deleteSnapshot": 0.1, "createVMSnapshot": 0.3, "deleteVMSnapshot": 0.2,
           "moveVolume": 0.3}
 JITTER_S = 0.03
 

@@ -114,7 +114,7 @@ class Store:
                     job.update(status=2, code=530, completed=stamp(), lost=True)
                     self.finish_job(job)
             for volume in self.data["volumes"].values():
-                if volume["state"] in ("Attaching", "Snapshotting", "Resizing"):
+                if volume["state"] in ("Attaching", "Snapshotting", "Resizing", "RevertSnapshotting"):
                     volume["state"] = "Ready"
                 elif volume["state"] == "Creating":
                     volume["state"] = "Allocated"

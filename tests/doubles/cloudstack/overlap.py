@@ -7,6 +7,10 @@ def subjects(store, command, params):
     """Ids of the VMs and volumes that a job changes."""
     volume = store.data["volumes"].get(params.get("id") or "") or {}
     found = {params.get("instance"), params.get("virtualmachineid") if command == "attachVolume" else None}
+    if command == "createSnapshot":
+        found = {params.get("volumeid")}
+    if command == "revertSnapshot":
+        found = {store.data["snapshots"][params["instance"]]["volume_id"]}
     if command in ("detachVolume", "resizeVolume"):
         found.add(volume.get("vm_id"))
     if command in ("destroyVirtualMachine", "expungeVirtualMachine"):
