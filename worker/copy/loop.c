@@ -8,12 +8,13 @@
 
 #define TICK_US INT64_C(500000)
 #define STOP_US INT64_C(2000000)
-#define START_CONNECTIONS 4
+#define MAX_START_CONNECTIONS 4
 #define MAX_CONNECTIONS 16
 #define REQUESTS_A_CONNECTION 16
 #define LONG_PATH_US 5000
 #define GROWTH_US INT64_C(100000)
-#define WINDOW_FLOOR (UINT64_C(4) << 20)
+#define WINDOW_START (UINT64_C(4) << 20)
+#define WINDOW_FLOOR (UINT64_C(1) << 20)
 
 void engine_fail(DroverCopy *copy, DroverErrorClass error_class, const DroverRange *region,
                  const char *format, ...)
@@ -64,6 +65,12 @@ static bool is_fenced(void *data)
     return callbacks->is_fenced != NULL && callbacks->is_fenced(callbacks->data);
 }
 
+/* More than there are processors to work for them only make everybody wake more often. */
+static unsigned start_connections(void)
+{
+    return CLAMP(g_get_num_processors(), 2, MAX_START_CONNECTIONS);
+}
+
 static DroverSide *make_side(DroverCopy *copy, bool source, int64_t now_us)
 {
     const DroverCopyParams *params = &copy->params;
@@ -71,7 +78,7 @@ static DroverSide *make_side(DroverCopy *copy, bool source, int64_t now_us)
         .name = source ? "source" : "target",
         .endpoint = g_steal_pointer(&copy->endpoints[source ? 0 : 1]),
         .want_extents = source && !params->no_extents,
-        .connections = params->connections != 0 ? params->connections : START_CONNECTIONS,
+        .connections = params->connections != 0 ? params->connections : start_connections(),
         .max_connections = params->connections != 0 ? params->connections : MAX_CONNECTIONS,
         .connect_deadline_us = (int64_t)params->connect_deadline_ms * 1000,
         .reconnect_deadline_us = (int64_t)params->reconnect_deadline_ms * 1000,
@@ -300,8 +307,8 @@ bool engine_run(DroverCopy *copy, GError **error)
     int64_t start_us = g_get_monotonic_time();
     copy->source = make_side(copy, true, start_us);
     copy->target = make_side(copy, false, start_us);
-    drover_window_init(&copy->read_window, WINDOW_FLOOR, copy->params.memory_bytes, start_us);
-    drover_window_init(&copy->write_window, WINDOW_FLOOR, copy->params.memory_bytes, start_us);
+    drover_window_init(&copy->read_window, WINDOW_START, WINDOW_FLOOR, copy->params.memory_bytes, start_us);
+    drover_window_init(&copy->write_window, WINDOW_START, WINDOW_FLOOR, copy->params.memory_bytes, start_us);
     g_autofree struct pollfd *fds =
         g_new(struct pollfd, 1 + drover_side_max_fds(copy->source) + drover_side_max_fds(copy->target));
     while (turn(copy, g_get_monotonic_time()))

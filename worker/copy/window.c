@@ -5,13 +5,20 @@
 
 #define SAMPLE_US 50000
 
-void drover_window_init(DroverWindow *window, uint64_t floor_bytes, uint64_t limit_bytes, int64_t now_us)
+static uint64_t within(uint64_t bytes, uint64_t limit_bytes)
 {
-    *window = (DroverWindow){.floor_bytes = floor_bytes < limit_bytes ? floor_bytes : limit_bytes,
+    return bytes < limit_bytes ? bytes : limit_bytes;
+}
+
+void drover_window_init(DroverWindow *window, uint64_t start_bytes, uint64_t floor_bytes, uint64_t limit_bytes,
+                        int64_t now_us)
+{
+    *window = (DroverWindow){.bytes = within(start_bytes, limit_bytes),
+                             .floor_bytes = within(floor_bytes, limit_bytes),
                              .limit_bytes = limit_bytes,
                              .sample_began_us = now_us,
                              .sample_min_us = UINT64_MAX};
-    window->bytes = window->largest = window->floor_bytes;
+    window->largest = window->bytes;
     for (unsigned i = 0; i < DROVER_WINDOW_SAMPLES; i++)
         window->min_us[i] = UINT64_MAX;
 }
@@ -29,6 +36,8 @@ static void settle(DroverWindow *window)
     unsigned before = (newest + DROVER_WINDOW_SAMPLES - 1) % DROVER_WINDOW_SAMPLES;
     bool rises = (double)window->rate[newest] > 1.25 * (double)window->rate[before];
     double product = (rises ? 4.0 : 2.0) * (double)rate * (double)min_us / 1e6;
+    double batch = 2.0 * (double)rate * DROVER_WINDOW_LEAST_US / 1e6;
+    product = product > batch ? product : batch;
     if (product < (double)window->floor_bytes)
         window->bytes = window->floor_bytes;
     else if (product > (double)window->limit_bytes)

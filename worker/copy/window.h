@@ -3,7 +3,9 @@
  * How many bytes of reads to keep in flight: twice bandwidth x round-trip time (Little's law; the factor
  * probes for more and follows down when the path gets slower), four times while the bandwidth rises, never
  * less than a floor, never more than the memory budget. Round-trip time is the least that was seen lately,
- * since everything above it is queueing that our own requests cause. Pure.
+ * since everything above it is queueing that our own requests cause. A shorter one than DROVER_WINDOW_LEAST_US
+ * counts as that: on a fast short path fewer bytes mean that client and server wake each other for each
+ * request, which costs more than the cache gains; on a slow one they still are few. Pure.
  */
 #ifndef DROVER_WORKER_COPY_WINDOW_H
 #define DROVER_WORKER_COPY_WINDOW_H
@@ -11,6 +13,7 @@
 #include <stdint.h>
 
 enum { DROVER_WINDOW_SAMPLES = 8 };
+#define DROVER_WINDOW_LEAST_US 8000
 
 typedef struct {
     uint64_t floor_bytes, limit_bytes;
@@ -26,7 +29,9 @@ typedef struct {
     unsigned next;
 } DroverWindow;
 
-void drover_window_init(DroverWindow *window, uint64_t floor_bytes, uint64_t limit_bytes, int64_t now_us);
+/* START_BYTES: until a path is measured. */
+void drover_window_init(DroverWindow *window, uint64_t start_bytes, uint64_t floor_bytes, uint64_t limit_bytes,
+                        int64_t now_us);
 /* A request of BYTES was answered after LATENCY_US. */
 void drover_window_answered(DroverWindow *window, uint64_t bytes, uint64_t latency_us, int64_t now_us);
 

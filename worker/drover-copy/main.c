@@ -9,7 +9,7 @@
 
 static const DroverOption options[] = {
     {"", "connections", DROVER_OPTION_INT, "0", "N",
-     "Connections to each side, where it allows several; 0: 4, up to 16 when latency asks for more", 0},
+     "Connections to each side, where it allows several; 0: 2 to 4 by processors, up to 16 when latency asks for more", 0},
     {"", "memory", DROVER_OPTION_SIZE, "64M", "SIZE", "Buffers", 0},
     {"", "request-size", DROVER_OPTION_SIZE, "256K", "SIZE", "Bytes a request, at most 2M", 0},
     {"", "digest", DROVER_OPTION_STRING, "none", "none|xxh3|sha256",
