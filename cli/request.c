@@ -339,6 +339,12 @@ static void fill_details(Drover__V1__TargetSpec *target, GStrv pairs, GPtrArray 
     target->n_details = n;
 }
 
+void drover_request_target(const DroverRequest *r, Drover__V1__TargetSpec *target, GPtrArray *pool)
+{
+    fill_target(target, r);
+    fill_details(target, r->details, pool);
+}
+
 bool drover_request_submit(DroverSession *session, const DroverRequest *r, GError **error)
 {
     Drover__V1__JobCommand command = DROVER__V1__JOB_COMMAND__INIT;
@@ -352,9 +358,8 @@ bool drover_request_submit(DroverSession *session, const DroverRequest *r, GErro
         fill_disk(&disks[i], disk_at(r, i));
         list[i] = &disks[i].spec;
     }
-    fill_target(&target, r);
+    drover_request_target(r, &target, pool);
     fill_labels(&spec, r->labels, pool);
-    fill_details(&target, r->details, pool);
     spec.name = r->name;
     spec.disks = list;
     spec.n_disks = r->disks->len;

@@ -9,6 +9,7 @@
 
 #include "cli/session.h"
 #include "cli/source.h"
+#include "drover/v1/job.pb-c.h"
 
 /* How the job treats the VM that it comes from. */
 typedef struct {
@@ -55,6 +56,9 @@ char *drover_vm_name_from(const char *text);
 /* Looks at those disks that are files on this machine: format by content, size of raw images, which workers must find
  * again. Files that are not here are left as they are, with a note on standard error. Blocks on the file system. */
 void drover_request_look(DroverRequest *request);
+
+/* The target as a message, initialised by the caller. Texts are REQUEST's; what is made goes to POOL, which frees with g_free. */
+void drover_request_target(const DroverRequest *request, Drover__V1__TargetSpec *target, GPtrArray *pool);
 
 /* Publishes the job and waits for Kafka's acknowledgement. */
 bool drover_request_submit(DroverSession *session, const DroverRequest *request, GError **error);

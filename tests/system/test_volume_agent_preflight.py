@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Preflight of a target: the agent asks CloudStack for the facts and says what stands against a VM there, before anything is made.
 Rules are tested one by one in tests/unit/core/test_preflight_target.c; here is what of CloudStack's answers they get to see."""
+import json
+import os
 import re
+import signal
+import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
 
 import messages as pb
-from lib_agent import GIB
+from lib_agent import AGENT, BIN, GIB
 from lib_rest import TOKENS, Bench, problem
+from lib_vcsim import disk, vm
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERYWHERE = [("pools", f"PS{n}") for n in range(4)]
@@ -199,6 +204,48 @@ def test_as_an_operation(bench):
     assert (shown["kind"], shown["state"], shown["error"]["code"]) == ("preflight-target", "failed", "DRV-TARGET-TOO-SMALL")
     assert [f["code"] for f in shown["result"]["findings"]] == [f.code for f in record.result.findings]
     assert not [r for r in bench.cloud.requests()[before:] if not r["command"].startswith(("list", "query"))]
+
+
+# ---- the command line -----------------------------------------------------------------------------------------------
+
+def drover(bench, *args, code=0):
+    done = subprocess.run([BIN / "drover", *args, "--kafka-brokers", bench.leader.broker, "--kafka-topic-prefix", bench.leader.prefix,
+                           "--fleet-agents", AGENT], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    assert done.returncode == code, done
+    return done
+
+
+def test_a_job_file_is_checked_before_it_is_submitted(bench, tmp_path):
+    (tmp_path / "disk.raw").write_bytes(b"")
+    os.truncate(tmp_path / "disk.raw", 6 * GIB)
+    job = tmp_path / "job.yaml"
+    job.write_text(f"name: web\ndisks:\n  - source: file:{tmp_path}/disk.raw,format=raw\n    offering: Custom\ntarget:\n  networks: [migration-net]\n")
+    assert drover(bench, "preflight", "--job", str(job)).stdout == "web: go\n"
+    job.write_text(job.read_text().replace("Custom", "Small 5GB") + "  boot_type: UEFI\n  os_type: none\n")
+    text = drover(bench, "preflight", "--job", str(job), "--agent", AGENT, code=5).stdout
+    assert text.startswith("error   DRV-TARGET-TOO-SMALL: disk disk0 needs 6 GiB") and text.endswith("\n\nweb: no-go\n")
+    found = json.loads(drover(bench, "preflight", "--job", str(job), "--json", code=5).stdout)
+    assert [(f["severity"], f["code"]) for f in found] == [("error", "DRV-TARGET-TOO-SMALL"), ("error", "DRV-TARGET-OS-TYPE")]
+    assert "Name a VM, or a job file" in drover(bench, "preflight", code=2).stderr
+    assert "no agent 'ghost'" in drover(bench, "preflight", "--job", str(job), "--agent", "ghost", code=5).stderr
+
+
+def test_source_and_target_of_a_vm_at_once(bench, make_vcsim):
+    vcsim = make_vcsim([vm("web01", disks=[disk("1G")], firmware="efi")])
+    text = drover(bench, "preflight", "web01", "--agent", AGENT, "--vcenters", str(vcsim.vcenters), code=5).stdout
+    assert "DRV-TARGET-FIRMWARE: the source boots by EFI" in text and text.endswith("web01: no-go\n"), text
+
+
+def test_an_agent_that_does_not_answer(bench, tmp_path):
+    job = tmp_path / "job.yaml"
+    job.write_text("name: web\ndisks:\n  - source: nbd://127.0.0.1:1/x\n    target_size: 1G\n")
+    bench.agent.process.send_signal(signal.SIGSTOP)
+    try:
+        said = drover(bench, "preflight", "--job", str(job), "--timeout", "2s", code=3).stderr
+    finally:
+        bench.agent.process.send_signal(signal.SIGCONT)
+    assert "DRV-AGENT-SILENT: volume agent appliance did not answer in time" in said
+    assert drover(bench, "preflight", "--job", str(job)).stdout == "web: go\n"
 
 
 def test_the_calls_that_need_rights_are_those_that_are_made():
