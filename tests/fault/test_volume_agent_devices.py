@@ -16,6 +16,8 @@ from lib_guest_image import add_libraries, guest_parts, make_root_disk
 
 MIB = 1 << 20
 ROOT_VOLUME = "fedcba98-7654-3210-0123-456789abcdef"
+# Neither device mapper nor md has a disk or partition.
+NO_HOLDERS = "[ -z \"$(ls /sys/block/*/holders/ /sys/block/*/*/holders/ | grep -v :)\" ]"
 FOUND, NONE, REFUSED, RETRY = 0, 3, 4, 5  # exit codes of device-probe
 
 
@@ -367,10 +369,10 @@ def test_an_unprotected_guest_activates_what_it_is_given(plain, guest_disks, kin
 
 
 @pytest.mark.parametrize("bus", ["virtio", "scsi"])
-@pytest.mark.parametrize("kind", ["lvm", "md", "lvm-part"])
-def test_the_appliance_leaves_them_alone(guest, guest_disks, kind, bus):
-    before = guest_disks[kind][0].read_bytes()
-    idents = plug_all(guest, guest_disks[kind], bus)
+def test_the_appliance_leaves_them_alone(guest, guest_disks, bus):
+    files = [file for files in guest_disks.values() for file in files]
+    before = [file.read_bytes() for file in files]
+    idents = plug_all(guest, files, bus)
     paths = [guest.until(f"device-probe wait {ident} 1 60000").split()[0] for ident in idents]
     guest.settle()
     # Neither by itself nor when a boot script or an administrator asks for all there is.
@@ -378,7 +380,7 @@ def test_the_appliance_leaves_them_alone(guest, guest_disks, kind, bus):
                     "udevadm trigger --subsystem-match=block --action=add", *[f"mdadm --incremental {path}" for path in paths]]:
         guest.run(command)
         guest.settle()
-        assert guest.must("ls /sys/block/*/holders/ /sys/block/*/*/holders/ | grep -v : || true") == "", command
+        assert guest.run(NO_HOLDERS).code == 0, command
         assert guest.must("dmsetup ls") == "No devices found", command
     assert guest.must("vgs --noheadings") == ""
     for ident in idents:
@@ -387,7 +389,48 @@ def test_the_appliance_leaves_them_alone(guest, guest_disks, kind, bus):
         done = guest.run(f"device-probe open {ident} {path}")
         assert done.code == 0 and done.output.startswith(f"held {path} 1 "), done
     leave_clean(guest)
-    assert guest_disks[kind][0].read_bytes() == before
+    assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize("layer,files", [("udev", "/etc/lvm/lvmlocal.conf /etc/mdadm/mdadm.conf"),
+                                         ("tools", "/etc/udev/rules.d/60-drover-volumes.rules")])
+def test_each_layer_suffices_for_what_starts_by_itself(guest, guest_disks, layer, files):
+    """Without the other one, whose FILES are put aside."""
+    guest.must(f"for file in {files}; do mv $file $file.aside; done; udevadm control --reload")
+    try:
+        plug_all(guest, [file for files in guest_disks.values() for file in files])
+        guest.until("[ $(device-probe count) = 5 ]")
+        guest.settle()
+        looked_into = guest.run("grep -l ID_FS_TYPE=LVM2_member /run/udev/data/b25*").code == 0
+        assert looked_into == (layer == "tools")
+        guest.must(NO_HOLDERS)
+    finally:
+        guest.must(f"for file in {files}; do mv $file.aside $file; done; udevadm control --reload")
+
+
+def test_a_boot_with_volumes_attached(guest, guests, guest_disks, tmp_path):
+    links = "for link in /dev/disk/by-*/*; do echo $link $(readlink -f $link); done | grep -v by-diskseq | sort"
+    before = guest.must(links)
+    clone = tmp_path / "clone.raw"
+    shutil.copy(guest.root_disk, clone)
+    idents = plug_all(guest, [clone, *(file for files in guest_disks.values() for file in files)])
+    guest.until("[ $(device-probe count) = 6 ]")
+    guest.reset()
+    assert guest.must("device-probe count") == "6"
+    guest.must(NO_HOLDERS)
+    assert guest.must(links) == before
+    for ident in idents:
+        path = guest.must(f"device-probe wait {ident} 1 60000").split()[0]
+        assert guest.run(f"device-probe open {ident} {path}").code == 0
+    refused(guest, ROOT_VOLUME, "is mounted on / ")
+
+
+def test_the_initramfs_gets_the_same_rules(guest):
+    guest.must("rm -rf /tmp/initramfs && mkdir /tmp/initramfs && DESTDIR=/tmp/initramfs /etc/initramfs-tools/hooks/drover-appliance")
+    names = ["etc/udev/rules.d/59-drover-own-disks.rules", "etc/udev/rules.d/60-drover-volumes.rules", "etc/lvm/lvmlocal.conf",
+             "etc/lvm/devices/drover.devices", "etc/mdadm/mdadm.conf", "lib/udev/scsi_id"]
+    for name in names:
+        guest.must(f"cmp /{name} /tmp/initramfs/{name}")
 
 
 def test_a_clone_of_the_appliance_takes_none_of_its_names(guest, guests, tmp_path):
@@ -432,7 +475,7 @@ def test_a_running_machine_is_protected_at_once(plain, guest_disks, kind):
         path = plain.until(f"device-probe wait {ident} 1 60000").split()[0]
         plain.settle()
         assert plain.run(f"device-probe open {ident} {path}").code == 0
-    assert plain.must("ls /sys/block/*/holders/ /sys/block/*/*/holders/ | grep -v : || true") == ""
+    plain.must(NO_HOLDERS)
     plain.must("udevadm trigger --subsystem-match=block --action=add")
     plain.settle()
     assert plain.must("ls -l /dev/disk/by-label /dev/disk/by-uuid /dev/disk/by-id") == names
