@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes go to the owner of the VM that they are attached to, and back: the appliance's account makes them, the job's account or
 project gets them. CloudStack wants them detached and without snapshots for that, and attaches nothing across owners."""
+import json
 import uuid
 
 import pytest
@@ -52,6 +53,8 @@ def test_volumes_get_the_owner_of_the_job_and_come_back(leader, who):
     leader.do("attach_to_vm", disk="disk1", vm_id=vm, volume_id=data, device_id=1)
     leader.do("start_vm", vm_id=vm)
     assert assigned(leader) == [(root, who), (data, who)]
+    report = json.loads(leader.do("force_sync", disk="", repair=False).report)
+    assert report["differences"] == [], "what is a project's is seen, too"
     row = leader.cloud.call("listVirtualMachines", id=vm)["virtualmachine"][0]
     assert owner(row) == who and row["state"] == "Running"
     assert [owner(site.look(v)) for v in (root, data)] == [who, who]
@@ -61,6 +64,8 @@ def test_volumes_get_the_owner_of_the_job_and_come_back(leader, who):
     for volume in (root, data):
         assert owner(site.look(volume)) == "admin" and site.look(volume)["virtualmachineid"] == site.appliance
     assert len(assigned(leader)) == 4
+    report = json.loads(leader.do("force_sync", disk="", repair=False).report)
+    assert report["differences"] == []
     # Once more, and undone as a failed failover is.
     again = deploy(leader, who)
     leader.do("detach_volume", disk="disk1", volume_id=data)

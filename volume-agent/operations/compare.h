@@ -30,7 +30,8 @@
  *   vm-in-error              no         its job destroys it, and needs to find it in Error to know what happened
  *   devices-left-over        no         no volume of the appliance's is behind them
  *
- * Also told, though not found here: job-vanished (a job of CloudStack that an operation waited for). RETRYABLE when CloudStack
+ * Also told, though not found here: job-vanished (a job of CloudStack that an operation waited for), volume-detached-late (found when a
+ * VM is to start, and attached again). RETRYABLE when CloudStack
  * cannot be asked, or when another operation is at work on a suspect. The caller keeps others from attaching to the appliance
  * and detaching from it meanwhile.
  */

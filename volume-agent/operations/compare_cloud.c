@@ -21,24 +21,33 @@ static void row_unref(gpointer row)
     json_decref(row);
 }
 
-/* All rows of a list command by id, page by page. */
-static GHashTable *fetch(const DroverOpContext *context, const char *command, const char *member, GError **error)
+/* PROJECTS: "-1" all that is projects', "" all that is not. */
+static bool fetch_into(const DroverOpContext *context, const char *command, const char *member, const char *projects,
+                       GHashTable *rows, GError **error)
 {
-    g_autoptr(GHashTable) rows = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, row_unref);
     for (unsigned page = 1;; page++) {
         g_autofree char *number = g_strdup_printf("%u", page);
-        const char *const parameters[] = {"listall", "true", "page", number, "pagesize", PAGE, NULL};
+        const char *const parameters[] = {"listall", "true", "projectid", projects, "page", number, "pagesize", PAGE, NULL};
         json_t *answer = drover_cloudstack_call(context->cloud, command, 0, parameters, NULL, error);
         if (!answer)
-            return NULL;
+            return false;
         json_t *array = json_object_get(answer, member), *row;
         size_t i, n = json_array_size(array);
         json_array_foreach(array, i, row)
             g_hash_table_replace(rows, g_strdup(drover_json_text(row, "id")), json_incref(row));
         json_decref(answer);
         if (n < PAGE_ROWS)
-            return g_steal_pointer(&rows);
+            return true;
     }
+}
+
+/* All rows of a list command by id, whoever owns them. */
+static GHashTable *fetch(const DroverOpContext *context, const char *command, const char *member, GError **error)
+{
+    g_autoptr(GHashTable) rows = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, row_unref);
+    if (!fetch_into(context, command, member, "", rows, error) || !fetch_into(context, command, member, "-1", rows, error))
+        return NULL;
+    return g_steal_pointer(&rows);
 }
 
 /* ---- repairs -------------------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include "volume-agent/operations/call.h"
 #include "volume-agent/operations/look.h"
 #include "volume-agent/operations/owner.h"
+#include "volume-agent/reconcile/history.h"
 
 static bool vm_must_exist(const DroverOpContext *context, const char *vm_id, json_t **vm, GError **error)
 {
@@ -146,7 +147,43 @@ static bool attach(const DroverOpContext *context, DroverOperation *operation, c
         return false;
     g_autofree char *device = g_strdup_printf("%u", device_id);
     const char *const parameters[] = {"id", volume_id, "virtualmachineid", vm_id, "deviceid", device, NULL};
-    return drover_op_call(context, operation, "attachVolume", parameters, NULL, error);
+    if (!drover_op_call(context, operation, "attachVolume", parameters, NULL, error) ||
+        !is_free_for(context, volume_id, vm_id, &slot, error))
+        return false;
+    /* A straggler may have undone it (CloudStack #14214): what counts is how it is now. */
+    return slot == (json_int_t)device_id ||
+           drover_fail(error, DROVER_ERROR_RETRYABLE, "Volume %s was attached to VM %s and is not there", volume_id, vm_id);
+}
+
+/*
+ * The effect of an older detach may come after the attach has ended (CloudStack #14214): a VM is not started without the disks that
+ * operations gave to it.
+ */
+static bool attach_what_fell_off(const DroverOpContext *context, DroverOperation *operation, const char *vm_id, GError **error)
+{
+    g_autoptr(GPtrArray) ended = context->ended(context->claim_data);
+    g_autoptr(DroverHistory) history = drover_history_new(ended, context->appliance_vm_id);
+    for (guint i = ended->len; i-- > 0;) { /* the last attach of each tells its device id */
+        const DroverOperation *other = g_ptr_array_index(ended, i);
+        const Drover__V1__AttachToVm *data =
+            other->asked->operation_case == DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_TO_VM ? other->asked->attach_to_vm : NULL;
+        bool root = other->asked->operation_case == DROVER__V1__VOLUME_OPERATION__OPERATION_SWAP_ROOT;
+        const char *volume_id = drover_operation_volume_id(other);
+        const DroverKnownVolume *known = data || root ? g_hash_table_lookup(history->volumes, volume_id) : NULL;
+        if (!known || g_strcmp0(known->where, vm_id) != 0)
+            continue;
+        json_int_t slot = -1;
+        if (!drover_op_claim(context, operation, volume_id, error) || !is_free_for(context, volume_id, vm_id, &slot, error))
+            return false;
+        if (slot >= 0)
+            continue;
+        if (!attach(context, operation, volume_id, vm_id, data ? data->device_id : 0, error))
+            return false;
+        if (context->differs)
+            context->differs(context->differs_data, "volume-detached-late", volume_id, vm_id,
+                             "The volume was attached to a VM, and was found detached when that was to start", true);
+    }
+    return true;
 }
 
 /* The swap is refused for good: the VM gets the disk again that it had. Where that fails too, comparing finds the disk. */
@@ -259,6 +296,13 @@ static bool bring_to(const DroverOpContext *context, DroverOperation *operation,
 bool drover_op_start_vm(const DroverOpContext *context, DroverOperation *operation, GError **error)
 {
     const char *id = operation->asked->start_vm->vm_id;
+    json_t *vm = NULL;
+    if (!drover_look_vm(context, id, &vm, error))
+        return false;
+    bool stopped = strcmp(drover_json_text(vm, "state"), "Stopped") == 0;
+    json_decref(vm);
+    if (stopped && !attach_what_fell_off(context, operation, id, error))
+        return false;
     const char *const parameters[] = {"id", id, NULL};
     return bring_to(context, operation, id, "Running", "startVirtualMachine", parameters, error);
 }

@@ -159,10 +159,15 @@ static bool volume_of_device(DroverRestApi *api, const char *wanted, DroverRestR
 static bool volumes_of_vm(DroverRestApi *api, const char *vm_id, DroverRestReply *reply,
                           DroverRestProblem *problem)
 {
-    const char *const parameters[] = {"virtualmachineid", vm_id, "listall", "true", NULL};
-    json_t *rows = drover_rest_cloud_has_vm(api, vm_id, problem)
-                       ? drover_rest_cloud_list(api, "listVolumes", "volume", parameters, problem)
-                       : NULL;
+    const char *const by_id[] = {"id", vm_id, "listall", "true", NULL};
+    json_t *vms = drover_rest_cloud_has_vm(api, vm_id, problem)
+                      ? drover_rest_cloud_list(api, "listVirtualMachines", "virtualmachine", by_id, problem)
+                      : NULL;
+    /* What is a project's shows only to those who name the project. */
+    const char *const parameters[] = {"virtualmachineid", vm_id, "listall", "true", "projectid",
+                                      drover_json_text(json_array_get(vms, 0), "projectid"), NULL};
+    json_t *rows = vms ? drover_rest_cloud_list(api, "listVolumes", "volume", parameters, problem) : NULL;
+    json_decref(vms);
     if (!rows)
         return false;
     json_t *list = json_array();

@@ -56,6 +56,8 @@ def command(name, *params, **options):
 
 def _entity(store, cmd, name, kind, value, account):
     table = kind.partition(":")[2]
+    if table == "projects" and value == "-1":
+        return {"account": None}  # all projects
     if table == "accounts":
         row = next((a for a in store.data["accounts"].values() if a["id"] == value), None)
     else:
@@ -160,7 +162,7 @@ def mine(rows, account, args, by_id=False):
     """What a list shows: one's own, and for a root admin everything with listall or by id; what is a project's only by its id,
     or when that project is named."""
     if args["projectid"]:
-        return [row for row in rows if row["account"] == args["projectid"]["account"]]
+        return [row for row in rows if is_project(row["account"]) and row["account"] == (args["projectid"]["account"] or row["account"])]
     if account["admin"] and (args["listall"] or by_id):
         return [row for row in rows if by_id or not is_project(row["account"])]
     return [row for row in rows if row["account"] == account["name"]]

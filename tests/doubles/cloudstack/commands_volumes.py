@@ -241,6 +241,8 @@ def attach_volume(cloud, account, args):
 
     def body(job):
         attach(cloud, job, volume, vm, args["deviceid"])
+        if job.undone:
+            _take_off(cloud, volume, vm)
         return lambda: {"volume": views.volume(cloud.store, volume, account["admin"])}
     return cloud.jobs.submit("attachVolume", volume_class("AttachVolume", account["admin"]), account, args.raw,
                              ("Volume", volume["id"]), body)
@@ -255,6 +257,13 @@ def _check_detach(cloud, account, volume, vm):
         raise errors.invalid("Root volume detach can happen only when vm is in states: Stopped or Destroyed")
     if vm["state"] not in ("Running", "Stopped", "Starting", "Stopping", "Destroyed"):
         raise errors.invalid("Please specify a VM that is either running or stopped.")
+
+
+def _take_off(cloud, volume, vm):
+    with cloud.store.lock:
+        cloud.hypervisor.unplug(vm, volume)
+        volume.update(vm_id=None, deviceid=None, attached=None, type="DATADISK")
+        cloud.store.save()
 
 
 @command("detachVolume", "id:uuid:volumes", "virtualmachineid:uuid:vms", "deviceid:long", is_async=True)
@@ -275,10 +284,10 @@ def detach_volume(cloud, account, args):
                     _check_detach(cloud, account, volume, vm)
             job.work("detachVolume", f"Failed to detach volume {volume['name']} from VM {vm['displayname']}; "
                      "device is busy")
-            with store.lock:
-                cloud.hypervisor.unplug(vm, volume)
-                volume.update(vm_id=None, deviceid=None, attached=None, type="DATADISK")
-                store.save()
+            number = volume["deviceid"]
+            _take_off(cloud, volume, vm)
+        if job.undone:
+            attach(cloud, job, volume, vm, number)
         return lambda: {"volume": views.volume(store, volume, account["admin"])}
     return cloud.jobs.submit("detachVolume", volume_class("DetachVolume", account["admin"]), account, args.raw,
                              ("Volume", volume["id"]) if volume else (None, None), body)

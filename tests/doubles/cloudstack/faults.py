@@ -15,11 +15,13 @@ Faults are kept in the state, so a restarted double still misbehaves as told.
                    job-vanish                  done, but the job is unknown afterwards
                    job-lost                    as after a restart: 530 without a jobresult, without effect
                    job-delay {seconds}         the job takes longer
+                   job-undone                  attach, detach: done, and just then an older call of the opposite kind takes
+                                               effect (CloudStack #14214)
   on the hot-plug  hotplug-never, hotplug-late {seconds}, hotplug-no-serial, hotplug-wrong-size
 """
 
 REQUEST = {"error", "drop-before", "drop-after", "delay", "hang", "http", "throttle"}
-JOB = {"job-fail", "job-fail-after", "job-vanish", "job-lost", "job-delay"}
+JOB = {"job-fail", "job-fail-after", "job-vanish", "job-lost", "job-delay", "job-undone"}
 HOTPLUG = {"hotplug-never", "hotplug-late", "hotplug-no-serial", "hotplug-wrong-size"}
 KNOWN = REQUEST | JOB | HOTPLUG
 

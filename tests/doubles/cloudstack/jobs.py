@@ -69,6 +69,10 @@ class JobContext:
         """Wait for the VM's turn; without a VM there is nothing to wait for."""
         return self.engine.turns.turn(vm_id) if vm_id else contextlib.nullcontext()
 
+    @property
+    def undone(self):
+        return bool(self.job["fault"]) and self.job["fault"]["action"] == "job-undone"
+
     def work(self, step, refusal):
         """Sleep as long as `step` takes; raise what the host answers when it was told to refuse."""
         self.engine.sleep(DELAYS[step])
