@@ -61,11 +61,12 @@ static GArray *missing(const DroverDisk *disk, bool whole)
     return list_of(set);
 }
 
+/* Of a disk that is not final yet: a small one that is soon done each time must not cut the large one short for ever. */
 static bool anything_is_copied(const DroverJob *job)
 {
     for (guint i = 0; i < job->disks->len; i++) {
         const DroverDisk *disk = job->disks->pdata[i];
-        for (guint t = 0; t < disk->tasks->len; t++) {
+        for (guint t = 0; *disk->receipt == '\0' && t < disk->tasks->len; t++) {
             const DroverTask *task = disk->tasks->pdata[t];
             if (task->kind == DROVER_TASK_COPY && disk->cells != NULL &&
                 drover_cells_count_verified(disk->cells, &task->range) > 0)

@@ -386,6 +386,30 @@ static void test_rebase(void **state)
     sim_free(sim);
 }
 
+/* A disk that is soon done each time does not cut the other one short for ever. */
+static void test_rebase_needs_progress(void **state)
+{
+    (void)state;
+    Sim *sim = sim_new_vm(2, false);
+    sim->job->range_bytes = 2 * DROVER_CELL_BYTES;
+    run_until_copying(sim, 0);
+    DroverDisk *large = sim->job->disks->pdata[0], *small = sim->job->disks->pdata[1];
+    for (DroverTask *task = next_copy(small); task != NULL; task = next_copy(small))
+        sim_run_task(sim, small, task, false);
+    while (sim->job->operations->len > 0)
+        sim_operate(sim, 0, NULL);
+    assert_string_not_equal(small->receipt, "");
+    sim->at.now_ms += DROVER_SNAPSHOT_MAX_AGE_MS + 1;
+    sim_command(sim, DROVER_INPUT_TICK);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_COPYING);
+    sim_run_task(sim, large, next_copy(large), false);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_REPLICATING);
+    sim_finish(sim);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_COMPLETED);
+    expect_released(sim, false);
+    sim_free(sim);
+}
+
 /* ---- admission */
 
 static void test_admission(void **state)
@@ -433,6 +457,7 @@ int main(void)
         cmocka_unit_test(test_every_point),
         cmocka_unit_test(test_random_sequences),
         cmocka_unit_test(test_rebase),
+        cmocka_unit_test(test_rebase_needs_progress),
         cmocka_unit_test(test_admission),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
