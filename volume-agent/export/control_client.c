@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lib/base/error.h"
+#include "volume-agent/export/send_all.h"
 
 static int connect_to(const char *path)
 {
@@ -26,20 +27,6 @@ static int connect_to(const char *path)
         return -1;
     }
     return fd;
-}
-
-static bool send_all(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        text += n;
-        len -= (size_t)n;
-    }
-    return true;
 }
 
 /* Reads up to the line that ends the answer; NULL when the connection ends before. */
@@ -92,7 +79,7 @@ bool drover_control_request(const char *socket_path, const char *request, char *
                            g_strerror(errno));
     g_autofree char *line = g_strconcat(request, "\n", NULL);
     size_t last = 0;
-    g_autoptr(GString) all = send_all(fd, line, strlen(line)) ? read_answer(fd, &last) : NULL;
+    g_autoptr(GString) all = drover_send_all(fd, line, strlen(line)) ? read_answer(fd, &last) : NULL;
     memset(line, 0, strlen(line));
     close(fd);
     if (!all)

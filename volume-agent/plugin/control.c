@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "volume-agent/export/send_all.h"
 #include "volume-agent/plugin/exports.h"
 
 #define LINE_MAX_BYTES 8192
@@ -102,20 +103,6 @@ static void answer(char *line, FILE *out)
     }
 }
 
-static bool send_all(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        text += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
-
 /* The answer is made in memory: a second descriptor for it could be the one that is not to be had. */
 static bool answer_on(int fd, char *line)
 {
@@ -125,7 +112,7 @@ static bool answer_on(int fd, char *line)
     if (!out)
         return false;
     answer(line, out);
-    bool ok = fclose(out) == 0 && send_all(fd, text, len);
+    bool ok = fclose(out) == 0 && drover_send_all(fd, text, len);
     free(text);
     return ok;
 }
