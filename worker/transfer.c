@@ -61,7 +61,7 @@ static void fill_params(const Transfer *transfer, DroverCopyParams *params)
                    .export_name = task->target.export_name,
                    .generation = task->target.generation,
                    .token = *task->target.token == '\0' ? NULL : task->target.token,
-                   .tls_mode = worker->target_tls || task->target.tls ? DROVER_TLS_DIRECT : DROVER_TLS_OFF,
+                   .tls_mode = worker->target_tls ? DROVER_TLS_DIRECT : DROVER_TLS_OFF,
                    .tls = worker->tls},
         .offset = task->range.offset,
         .length = task->range.length,
@@ -108,6 +108,12 @@ static bool open_source(Transfer *transfer, GError **error)
 static bool run_engine(Transfer *transfer, DroverCopyResult *result, GError **error)
 {
     DroverCopyParams params;
+    /* Without the option there is no authority to check the target's certificate against. */
+    if (transfer->task->target.tls && !transfer->worker->target_tls)
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "DRV-TLS-WORKER: the target %s:%u asks for TLS, and this worker is not set up for it: set "
+                           "[worker] target-tls, tls-ca and tls-cert",
+                           transfer->task->target.host, (unsigned)transfer->task->target.port);
     fill_params(transfer, &params);
     transfer->engine = drover_copy_new(&params, error);
     if (transfer->engine == NULL)

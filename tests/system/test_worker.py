@@ -502,6 +502,17 @@ def test_unreachable_target(own_leader, raw):
     assert TOKEN not in error.message
 
 
+def test_target_wants_tls(leader, worker, raw):
+    """A worker without certificates neither guesses an authority nor falls back to plain text."""
+    inspect, seen = leader.inspected(raw, worker, format="raw")
+    target, port = leader.target(DISK)
+    task = leader.copy_task(inspect, seen, port)
+    task.copy.target.tls = True
+    error = leader.event(leader.hand_out(task, worker), "failed").failed.error
+    assert (error.code, error.error_class) == ("DRV-TLS-WORKER", pb.common.ERROR_CLASS_PERMANENT), error
+    assert target.stat().st_blocks == 0, "nothing was written"
+
+
 def test_target_too_small(leader, worker, raw):
     inspect, seen = leader.inspected(raw, worker, format="raw")
     target, port = leader.target(DISK - MIB)
