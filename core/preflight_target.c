@@ -104,6 +104,12 @@ GPtrArray *drover_preflight_target(const DroverTargetFacts *f)
     g_autoptr(GPtrArray) findings = g_ptr_array_new();
     DroverPreflight p = {.findings = findings};
     check_rights(&p, f);
+    if (!f->appliance_known) {
+        drover_find(&p, DROVER_FINDING_ERROR, "DRV-TARGET-APPLIANCE", 0,
+                    "CloudStack shows the agent's account no VM of the id in [agent] appliance-vm-id: correct it, or use keys of "
+                    "the account that owns the appliance");
+        return drover_findings_by_severity(findings);
+    }
     check_zone(&p, f);
     drover_target_disks(&p, f);
     if (f->pools_known) {

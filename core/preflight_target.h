@@ -92,6 +92,7 @@ typedef struct {
     const char *const *missing_apis; /* calls that the agent will need and may not make; NULL: not asked */
     bool pools_known, hosts_known;   /* the agent may list them */
     /* where */
+    bool appliance_known;   /* CloudStack shows the agent its own VM; nothing else can be judged without */
     const char *zone;       /* as asked */
     const char *zone_id;    /* "": CloudStack has no such zone */
     const char *appliance_zone_id;

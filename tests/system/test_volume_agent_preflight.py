@@ -178,11 +178,24 @@ def test_an_account_without_rights(kafka, tmp_path):
     """The keys of an ordinary user: what is missing is named, what cannot be seen is not judged."""
     bench = Bench(kafka, tmp_path, cloudstack_key_file=tmp_path / "cloud/user.key")
     try:
-        answer = bench.rest.post("/preflight", request(networks=["tenant-net"]))
-        # The appliance is not this user's, so CloudStack does not show it.
-        problem(answer, 502, "DRV-APPLIANCE")
+        answer = bench.rest.post("/preflight", request(networks=["gone"]))
+        assert [(f["severity"], f["code"]) for f in answer.json["findings"]] == [
+            ("error", "DRV-TARGET-RIGHTS"), ("error", "DRV-TARGET-APPLIANCE"), ("warning", "DRV-TARGET-UNSEEN")]
+        assert "may not call: assignVolume." in answer.json["findings"][0]["message"]
     finally:
         bench.close()
+
+
+def test_a_cloud_that_does_not_answer(bench):
+    bench.cloud.fault("listTemplates", "http", count=100, status=503)
+    answer = bench.rest.post("/preflight", request())
+    problem(answer, 503)
+    assert answer.headers["Retry-After"]
+    operation = bench.leader.operation("preflight_target", disk="", name="web", target=pb.job.TargetSpec(network_ids=["migration-net"]))
+    bench.leader.wait("drover.fleet", lambda _: any(line.get("event") == "operation.retry" for line in bench.agent.lines()), 30,
+                      "a second attempt")
+    bench.cloud.control("reset", {})
+    assert bench.leader.ended(operation).state == pb.operation.OPERATION_STATE_DONE
 
 
 def test_as_an_operation(bench):

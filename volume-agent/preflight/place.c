@@ -42,9 +42,7 @@ static bool look_at_appliance(DroverGather *g, const json_t *hosts, GError **err
     DroverTargetFacts *f = &g->facts;
     if (!drover_look_vm(g->context, g->context->appliance_vm_id, &g->appliance, error))
         return false;
-    if (!drover_gather_hold(g, g->appliance))
-        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-APPLIANCE: CloudStack knows no VM %s: is [agent] appliance-vm-id right?",
-                           g->context->appliance_vm_id);
+    f->appliance_known = drover_gather_hold(g, g->appliance) != NULL;
     f->appliance_zone_id = drover_json_text(g->appliance, "zoneid");
     f->hypervisor = drover_json_text(g->appliance, "hypervisor");
     f->appliance_cluster_id = cluster_of(g, hosts, g->appliance);

@@ -129,9 +129,10 @@ GPtrArray *drover_agent_preflight(const DroverOpContext *context, const Drover__
 {
     DroverGather g;
     init(&g, context, asked);
-    bool ok = drover_gather_rights(&g, error) && drover_gather_place(&g, error) && drover_gather_disks(&g, error) &&
-              drover_gather_owner(&g, error);
-    if (ok && g.facts.wants_vm && !*g.facts.vm_id)
+    bool ok = drover_gather_rights(&g, error) && drover_gather_place(&g, error);
+    bool judges = ok && g.facts.appliance_known;
+    ok = ok && (!judges || (drover_gather_disks(&g, error) && drover_gather_owner(&g, error)));
+    if (ok && judges && g.facts.wants_vm && !*g.facts.vm_id)
         ok = drover_gather_vm(&g, error) && drover_gather_networks(&g, error);
     GPtrArray *findings = ok ? drover_preflight_target(&g.facts) : NULL;
     clear(&g);

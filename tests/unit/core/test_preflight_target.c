@@ -45,7 +45,7 @@ static int setup(void **state)
     DroverTargetQuota quota = {.account = "admin", .for_vm = true, .for_volumes = true, .vms = 1, .volumes = 2, .storage_gib = 100,
                                .cpus = 2, .memory_mib = 2048, .ips = -1};
     w->f = (DroverTargetFacts){
-        .wants_vm = true, .name = "web", .boot_type = "", .boot_mode = "", .firmware = "bios", .guest_id = "debian12_64Guest",
+        .appliance_known = true, .wants_vm = true, .name = "web", .boot_type = "", .boot_mode = "", .firmware = "bios", .guest_id = "debian12_64Guest",
         .account = "", .pools_known = true, .hosts_known = true, .zone = "", .zone_id = "z", .appliance_zone_id = "z",
         .appliance_cluster_id = "c0", .appliance_cluster = "C0", .hypervisor = "KVM", .vm_id = "", .vm_cluster_id = "",
         .account_known = true, .template_wanted = "", .template_name = "blank", .template_ready = true,
@@ -127,6 +127,9 @@ static void test_rights(void **state)
     w->f.pools_known = false;
     POOL(0)->up = HOST(0)->up = false; /* what is not known is not judged */
     assert_found(w, "warning UNSEEN");
+    w->f.appliance_known = false;
+    w->f.zone_id = w->f.name = "";
+    assert_found(w, "error APPLIANCE,warning UNSEEN");
 }
 
 static void test_zone_and_names(void **state)
