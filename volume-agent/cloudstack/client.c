@@ -174,14 +174,35 @@ static DroverErrorClass class_of(int error_code)
     }
 }
 
+/* Explained in docs/errors.md. */
+static const char *code_of(int error_code)
+{
+    switch (error_code) {
+    case 401:
+        return "DRV-CLOUDSTACK-KEY";
+    case 432:
+        return "DRV-CLOUDSTACK-ROLE";
+    case 531:
+        return "DRV-CLOUDSTACK-OWNER";
+    case 533: /* hosts or storage */
+    case 534: /* cannot be reached from where it must run */
+    case 535: /* limits of an account */
+        return "DRV-CLOUDSTACK-CAPACITY";
+    case 429:
+        return "DRV-CLOUDSTACK-BUSY";
+    default:
+        return class_of(error_code) == DROVER_ERROR_RETRYABLE ? "DRV-CLOUDSTACK-FAILED" : "DRV-CLOUDSTACK-REFUSED";
+    }
+}
+
 static json_t *fail_by_answer(const char *command, long status, const json_t *response, DroverCloudFailure *failure,
                               GError **error)
 {
     int code = (int)json_integer_value(json_object_get(response, "errorcode"));
     const char *text = drover_json_text(response, "errortext");
     failure->error_code = code ? code : (int)status;
-    drover_fail(error, failure->expired ? DROVER_ERROR_RETRYABLE : class_of(failure->error_code), "CloudStack %s: %s (%d)%s", command,
-                *text ? text : "refused without a reason", failure->error_code,
+    drover_fail(error, failure->expired ? DROVER_ERROR_RETRYABLE : class_of(failure->error_code), "%s: CloudStack %s: %s (%d)%s",
+                code_of(failure->error_code), command, *text ? text : "refused without a reason", failure->error_code,
                 failure->error_code == 401 ? ": check the key file, the clocks of both machines, and that this CloudStack knows the command" : "");
     return NULL;
 }

@@ -31,7 +31,7 @@ typedef struct {
  * for requests that change something: the signature dies then (Unix time), so the server refuses whatever arrives later, and
  * the request is sent at most once. 0 is for those that only ask: they die in 60 s and may be sent again on a broken connection. Returns the object inside
  * "<command>response" (a new reference), or NULL: RETRYABLE when CloudStack could not be reached, is busy or had an internal
- * error, PERMANENT when it refuses. FAILURE may be NULL.
+ * error, PERMANENT when it refuses. Messages begin with DRV-CLOUDSTACK-… and hold CloudStack's own text. FAILURE may be NULL.
  */
 json_t *drover_cloudstack_call(DroverCloudStack *cloud, const char *command, int64_t expires_at_ms,
                                const char *const *parameters, DroverCloudFailure *failure, GError **error);
