@@ -29,7 +29,7 @@ AGENT = "appliance"
 GIB = 1 << 30
 CHANGING = {"createVolume", "attachVolume", "detachVolume", "deleteVolume", "deployVirtualMachine", "startVirtualMachine",
             "stopVirtualMachine", "destroyVirtualMachine", "assignVolume", "resizeVolume", "createSnapshot", "revertSnapshot",
-            "deleteSnapshot"}
+            "deleteSnapshot", "updateVirtualMachine"}
 ENDED = (pb.operation.OPERATION_STATE_DONE, pb.operation.OPERATION_STATE_FAILED)
 
 

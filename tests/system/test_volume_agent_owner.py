@@ -172,3 +172,22 @@ def test_a_client_cannot_take_a_tenants_volume(leader, tmp_path):
     rest.done("POST", f"/volumes/{made}/detach")
     rest.done("POST", f"/volumes/{made}/attach")
     assert assigned(leader) == [(made, "tenant"), (made, "admin")]
+
+
+@pytest.mark.parametrize("action", ["", "drop-after", "drop-before"])
+def test_a_vm_gets_its_os_type(leader, action):
+    """CloudStack takes the template's at the deployment, and chooses the adapters by it."""
+    leader.agent(**EXPIRY)
+    types = {t["description"]: t["id"] for t in leader.cloud.call("listOsTypes")["ostype"]}
+    if action:
+        leader.cloud.fault("updateVirtualMachine", action)
+    for wanted in ("Windows Server 2022 (64-bit)", types["Rocky Linux 9"]):
+        vm = str(uuid.uuid4())
+        leader.do("deploy_vm", disk="", name=f"vm-{vm[:8]}", custom_id=vm, target=pb.job.TargetSpec(os_type=wanted))
+        row = leader.cloud.call("listVirtualMachines", id=vm)["virtualmachine"][0]
+        assert row["ostypeid"] == types.get(wanted, wanted)
+    done = [row for _, _, row in leader.changes("updateVirtualMachine") if row["fault"] != "drop-before"]
+    assert len(done) == 2
+    error = leader.failed(leader.operation("deploy_vm", disk="", name="vm", custom_id=str(uuid.uuid4()),
+                                           target=pb.job.TargetSpec(os_type="No Such System")))
+    assert error.code == "DRV-TARGET-OS-TYPE" and len(leader.changes("deployVirtualMachine")) == 2

@@ -285,6 +285,27 @@ char *drover_look_template(const DroverOpContext *context, const char *wanted, c
     return id;
 }
 
+char *drover_look_os_type(const DroverOpContext *context, const char *wanted, GError **error)
+{
+    /* There are more of them than fit on a page, so one is asked for; as an id only when it is no description. */
+    static const char *const names[] = {"description", "id"};
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        const char *const parameters[] = {names[i], wanted, "listall", "true", NULL};
+        DroverCloudFailure failure;
+        g_autoptr(GError) why = NULL;
+        json_t *types = drover_look_list(context, "listOsTypes", "ostype", parameters, &failure, &why);
+        if (!types && failure.error_code != 431) { /* an id that it does not know */
+            g_propagate_error(error, g_steal_pointer(&why));
+            return NULL;
+        }
+        g_autofree char *id = g_strdup(drover_json_text(json_array_get(types, 0), "id"));
+        json_decref(types);
+        if (*id)
+            return g_steal_pointer(&id);
+    }
+    return missing("OS type", "DRV-TARGET-OS-TYPE", wanted, error);
+}
+
 char *drover_look_networks(const DroverOpContext *context, char *const *wanted, size_t n, const char *zone_id,
                            const char *project_id, GError **error)
 {

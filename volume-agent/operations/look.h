@@ -30,6 +30,8 @@ char *drover_look_disk_offering(const DroverOpContext *context, const char *want
                                 uint64_t *size_bytes, GError **error);
 char *drover_look_service_offering(const DroverOpContext *context, const char *wanted, GError **error);
 char *drover_look_template(const DroverOpContext *context, const char *wanted, const char *zone_id, GError **error);
+/* By id or exact description. */
+char *drover_look_os_type(const DroverOpContext *context, const char *wanted, GError **error);
 /* Ids joined by commas. PROJECT_ID: whose networks; "": those of accounts. */
 char *drover_look_networks(const DroverOpContext *context, char *const *wanted, size_t n, const char *zone_id,
                            const char *project_id, GError **error);

@@ -22,6 +22,7 @@ typedef enum {
     SNAPSHOT_GONE,
     VM_EXISTS,
     VM_RUNNING,
+    VM_TYPED,
     VM_STOPPED,
     VM_GONE
 } Effect;
@@ -35,6 +36,7 @@ static const struct {
     {"stopVirtualMachine", VM_STOPPED},       {"destroyVirtualMachine", VM_GONE},
     {"assignVolume", VOLUME_OWNED},           {"resizeVolume", VOLUME_GROWN},
     {"createSnapshot", SNAPSHOT_EXISTS},      {"deleteSnapshot", SNAPSHOT_GONE},
+    {"updateVirtualMachine", VM_TYPED},
 };
 
 static bool shows(Effect effect, const json_t *object, const char *wanted)
@@ -57,6 +59,8 @@ static bool shows(Effect effect, const json_t *object, const char *wanted)
         return object && (guint64)json_integer_value(json_object_get(object, "size")) >= g_ascii_strtoull(wanted, NULL, 10);
     case VM_RUNNING:
         return strcmp(state, "Running") == 0;
+    case VM_TYPED:
+        return strcmp(drover_json_text(object, "ostypeid"), wanted) == 0;
     case VM_STOPPED:
         return strcmp(state, "Stopped") == 0;
     case VOLUME_GONE:

@@ -77,13 +77,27 @@ static bool send_deploy(const DroverOpContext *context, DroverOperation *operati
     return drover_op_call(context, operation, "deployVirtualMachine", (const char *const *)parameters->pdata, NULL, error);
 }
 
+/* CloudStack chooses disk and network adapters by it when the VM starts; a deployment takes the template's. */
+static bool set_os_type(const DroverOpContext *context, DroverOperation *operation, const char *os_type, json_t **vm, GError **error)
+{
+    g_autofree char *id = g_strdup(drover_json_text(*vm, "id"));
+    if (strcmp(drover_json_text(*vm, "ostypeid"), os_type) == 0 || strcmp(drover_json_text(*vm, "state"), "Stopped") != 0)
+        return true;
+    drover_set_text(&operation->wanted, os_type);
+    const char *const parameters[] = {"id", id, "ostypeid", os_type, NULL};
+    json_decref(g_steal_pointer(vm));
+    return drover_op_call(context, operation, "updateVirtualMachine", parameters, NULL, error) && vm_must_exist(context, id, vm, error);
+}
+
 bool drover_op_deploy_vm(const DroverOpContext *context, DroverOperation *operation, GError **error)
 {
     const Drover__V1__DeployVm *asked = operation->asked->deploy_vm;
     if (!*asked->custom_id)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "deploy-vm without custom_id");
+    const char *wanted = asked->target ? asked->target->os_type : "";
+    g_autofree char *os_type = *wanted ? drover_look_os_type(context, wanted, error) : NULL;
     json_t *vm = NULL;
-    if (!drover_look_vm(context, asked->custom_id, &vm, error))
+    if ((*wanted && !os_type) || !drover_look_vm(context, asked->custom_id, &vm, error))
         return false;
     operation->result.already_done = vm != NULL;
     if (!vm) {
@@ -92,6 +106,8 @@ bool drover_op_deploy_vm(const DroverOpContext *context, DroverOperation *operat
         if (!send_deploy(context, operation, asked, error) || !vm_must_exist(context, asked->custom_id, &vm, error))
             return false;
     }
+    if (os_type && !set_os_type(context, operation, os_type, &vm, error))
+        return false;
     note_vm(operation, vm);
     json_decref(vm);
     if (strcmp(operation->result.vm_state, "Error") == 0)
