@@ -9,7 +9,7 @@ static const DroverCommand *const commands[] = {
     &drover_command_watch,   &drover_command_log,    &drover_command_failover, &drover_command_pause,
     &drover_command_resume,  &drover_command_cancel, &drover_command_cleanup,  &drover_command_sync,
     &drover_command_discover, &drover_command_cbt_status, &drover_command_preflight, &drover_command_assess,
-    &drover_command_fleet,
+    &drover_command_fleet,   &drover_command_agent,
     &drover_command_dlq,     &drover_command_topics,
     &drover_command_pki,     &drover_command_frontdoor,
 };

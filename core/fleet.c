@@ -16,6 +16,7 @@ DroverProcess *drover_process_new(const char *process_id, const char *instance_i
     process->instance_id = g_strdup(instance_id);
     process->role = role;
     process->site = g_strdup(site);
+    process->scope = g_strdup("");
     process->copy_partitions = g_array_new(false, false, sizeof(int32_t));
     process->source_partitions = g_array_new(false, false, sizeof(int32_t));
     process->running = g_array_new(false, false, sizeof(DroverRunning));
@@ -30,6 +31,7 @@ void drover_process_free(DroverProcess *process)
     g_free(process->process_id);
     g_free(process->instance_id);
     g_free(process->site);
+    g_free(process->scope);
     g_array_unref(process->copy_partitions);
     g_array_unref(process->source_partitions);
     g_array_unref(process->running);
@@ -95,6 +97,21 @@ const DroverProcess *drover_fleet_agent(const DroverFleet *fleet, const char *ag
     for (guint i = 0; i < agents->len; i++) {
         const DroverProcess *process = agents->pdata[i];
         if (newest == NULL || process->started_at_ms > newest->started_at_ms)
+            newest = process;
+    }
+    return newest;
+}
+
+const DroverProcess *drover_fleet_agent_known(const DroverFleet *fleet, const char *agent)
+{
+    const DroverProcess *newest = NULL;
+    GHashTableIter iter;
+    void *value;
+    g_hash_table_iter_init(&iter, fleet->processes);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const DroverProcess *process = value;
+        if (process->role == DROVER_ROLE_VOLUME_AGENT && g_strcmp0(process->site, agent) == 0 &&
+            (newest == NULL || process->started_at_ms > newest->started_at_ms))
             newest = process;
     }
     return newest;

@@ -42,6 +42,8 @@ typedef struct {
     /* agents */
     uint32_t device_slots;
     uint32_t free_device_slots;
+    bool appliance_draining; /* to be emptied; the agent itself goes on working */
+    char *scope;             /* appliances of the same scope can take each other's volumes over; "": the common one */
 } DroverProcess;
 
 DroverProcess *drover_process_new(const char *process_id, const char *instance_id, DroverRole role,
@@ -73,6 +75,9 @@ uint32_t drover_fleet_copy_slots(const DroverFleet *fleet, const char *site, con
 
 /* The newest ready process of agent AGENT, or NULL. */
 const DroverProcess *drover_fleet_agent(const DroverFleet *fleet, const char *agent, const DroverAt *at);
+
+/* The newest process of agent AGENT that was ever heard of, or NULL. */
+const DroverProcess *drover_fleet_agent_known(const DroverFleet *fleet, const char *agent);
 
 /* Ready processes of ROLE (and SITE, unless NULL), sorted by process id. New array, elements borrowed. */
 GPtrArray *drover_fleet_ready(const DroverFleet *fleet, DroverRole role, const char *site,

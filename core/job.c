@@ -298,6 +298,9 @@ static void apply(Step *step, const DroverInput *input)
                                  input->text);
         }
         break;
+    case DROVER_INPUT_MOVE:
+        drover_step_move_to(step, input->text);
+        break;
     case DROVER_INPUT_OPERATION_DONE:
         drover_step_operation_done(step, input->operation_id, input->result);
         break;

@@ -24,6 +24,7 @@ typedef enum {
     DROVER_INPUT_SYNC, /* sync_type, only_interval, has_interval, interval_ms */
     DROVER_INPUT_INSPECTED,        /* disk_id, inspection */
     DROVER_INPUT_AGENT,            /* text: the home appliance */
+    DROVER_INPUT_MOVE,             /* text: another home; its present one is being emptied (core/drain.h) */
     DROVER_INPUT_OPERATION_DONE,   /* operation_id, result */
     DROVER_INPUT_OPERATION_FAILED, /* operation_id, fault */
     DROVER_INPUT_FAULT,            /* fault: the job cannot go on */

@@ -308,7 +308,8 @@ static void copying(Step *step)
         if (drover_disk_is_copied(disk)) {
             drover_step_operation(step, DROVER_OP_CLOSE_EXPORT, disk, false);
         } else if (!disk->export_open) {
-            drover_step_operation(step, DROVER_OP_OPEN_EXPORT, disk, false);
+            if (place_disk(step, disk)) /* it may have moved to another appliance */
+                drover_step_operation(step, DROVER_OP_OPEN_EXPORT, disk, false);
         } else {
             set_sync_status(disk, is_being_verified(disk) ? DROVER_SYNC_VERIFYING : DROVER_SYNC_COPYING);
         }
@@ -392,6 +393,8 @@ static void starting(Step *step)
 
 void drover_step_forward(Step *step)
 {
+    if (!drover_step_move(step))
+        return;
     switch (step->job->phase) {
     case DROVER_PHASE_SUBMITTED:
         submitted(step);

@@ -54,6 +54,10 @@ void drover_step_source_failed(Step *step, int action, const DroverFault *fault)
 bool drover_step_source_quiet(Step *step);
 void drover_step_source_undo(Step *step, const DroverLedgerEntry *entry);
 
+/* drain.c */
+void drover_step_move_to(Step *step, const char *agent);
+bool drover_step_move(Step *step); /* takes the volumes off the appliance that is left; true: nothing is to be left any more */
+
 /* job_undo.c */
 void drover_step_undo(Step *step);
 void drover_step_begin_undo(Step *step, DroverPhase phase);

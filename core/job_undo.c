@@ -9,6 +9,7 @@
 void drover_step_begin_undo(Step *step, DroverPhase phase)
 {
     DroverJob *job = step->job;
+    drover_set_string(&job->moving_to, "");
     for (guint d = 0; d < job->disks->len; d++) {
         DroverDisk *disk = job->disks->pdata[d];
         for (guint t = 0; t < disk->tasks->len; t++) {

@@ -170,7 +170,7 @@ DroverJob *drover_job_new(const char *job_id)
     DroverJob *job = g_new0(DroverJob, 1);
     job->job_id = g_strdup(job_id);
     char **strings[] = {
-        &job->name,  &job->site,    &job->wanted_agent, &job->agent,       &job->failover_status,
+        &job->name,  &job->site,    &job->wanted_agent, &job->agent,       &job->failover_status, &job->moving_to,
         &job->vm_id, &job->vm_name, &job->vm_state,     &job->stall_reason,
         &job->source.vcenter, &job->source.vm_moref, &job->source.vm_uuid, &job->source.host, &job->source.power_state};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
@@ -189,7 +189,7 @@ void drover_job_free(DroverJob *job)
 {
     if (job == NULL)
         return;
-    char *strings[] = {job->job_id,          job->name,  job->site,    job->wanted_agent, job->agent,
+    char *strings[] = {job->job_id,          job->name,  job->site,    job->wanted_agent, job->agent, job->moving_to,
                        job->failover_status, job->vm_id, job->vm_name, job->vm_state,     job->stall_reason};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_free(strings[i]);

@@ -286,6 +286,7 @@ typedef struct {
     bool failover_requested;
     DroverFault error;
     char *agent; /* "" until chosen */
+    char *moving_to; /* another home that it leaves this one for; "": it stays. Not in the record: a new leader decides anew */
     uint32_t round;
     int sync_type; /* wanted for the current or last round */
     uint64_t round_interval_ms;

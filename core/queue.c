@@ -36,7 +36,7 @@ bool drover_queue_is_eligible(const DroverJob *job, const DroverDisk *disk, cons
         return false;
     if (task->kind == DROVER_TASK_SOURCE_VM)
         return drover_phase_is_undoing(job->phase) || !job->paused;
-    if (job->paused)
+    if (job->paused || (drover_task_moves_data(task) && *job->moving_to != '\0'))
         return false;
     if (!drover_task_moves_data(task))
         return job->source.present ? job->phase == DROVER_PHASE_PREPARE && *drover_source_snapshot(job) != '\0'
@@ -224,7 +224,10 @@ uint32_t drover_queue_reserved_slots(GPtrArray *jobs, const char *agent)
     uint32_t reserved = 0;
     for (guint j = 0; j < jobs->len; j++) {
         const DroverJob *job = jobs->pdata[j];
-        if (job->phase != DROVER_PHASE_PREPARE || g_strcmp0(job->agent, agent) != 0)
+        if (*job->moving_to != '\0')
+            reserved += g_str_equal(job->moving_to, agent) ? job->disks->len : 0;
+        /* A later round may have begun, or be due, with the volumes at no appliance. */
+        if (job->phase > DROVER_PHASE_REPLICATING || g_strcmp0(job->agent, agent) != 0)
             continue;
         for (guint d = 0; d < job->disks->len; d++)
             reserved += *((const DroverDisk *)job->disks->pdata[d])->device_path == '\0';
@@ -232,7 +235,7 @@ uint32_t drover_queue_reserved_slots(GPtrArray *jobs, const char *agent)
     return reserved;
 }
 
-static int64_t slots_left(const DroverProcess *agent, GPtrArray *jobs)
+int64_t drover_queue_slots_left(const DroverProcess *agent, GPtrArray *jobs)
 {
     return (int64_t)agent->free_device_slots - drover_queue_reserved_slots(jobs, agent->site);
 }
@@ -242,7 +245,8 @@ const char *drover_queue_choose_agent(const DroverJob *job, GPtrArray *jobs, con
 {
     const char *best = NULL;
     int64_t best_left = 0;
-    bool alive = false;
+    bool alive = false, in_service = false;
+    const char *drained = NULL;
     for (size_t i = 0; agents[i] != NULL; i++) {
         if (*job->wanted_agent != '\0' && !g_str_equal(job->wanted_agent, agents[i]))
             continue;
@@ -250,7 +254,12 @@ const char *drover_queue_choose_agent(const DroverJob *job, GPtrArray *jobs, con
         if (process == NULL)
             continue;
         alive = true;
-        int64_t left = slots_left(process, jobs);
+        if (process->appliance_draining) {
+            drained = agents[i];
+            continue;
+        }
+        in_service = true;
+        int64_t left = drover_queue_slots_left(process, jobs);
         if (left >= job->disks->len && (best == NULL || left > best_left)) {
             best = agents[i];
             best_left = left;
@@ -259,6 +268,10 @@ const char *drover_queue_choose_agent(const DroverJob *job, GPtrArray *jobs, con
     if (best != NULL)
         return best;
     const char *who = *job->wanted_agent != '\0' ? job->wanted_agent : "any";
+    if (drained != NULL && !in_service) {
+        *why = g_strdup_printf("volume agent %s takes no new VM: its appliance is being drained", drained);
+        return NULL;
+    }
     *why = alive
                ? g_strdup_printf("waiting for %u free device slots at volume agent %s", job->disks->len, who)
                : g_strdup_printf("waiting for volume agent %s to come alive", who);

@@ -38,9 +38,12 @@ GArray *drover_queue_assign(GPtrArray *jobs, const DroverFleet *fleet, const Dro
 /* Device slots that chosen jobs will still take at AGENT. */
 uint32_t drover_queue_reserved_slots(GPtrArray *jobs, const char *agent);
 
+/* Device slots at AGENT that no chosen job will take. */
+int64_t drover_queue_slots_left(const DroverProcess *agent, GPtrArray *jobs);
+
 /*
  * The home appliance for a job: its wanted agent or, among the configured AGENTS (NULL-terminated), the ready
- * one with most free device slots. Enough slots for all disks in either case. NULL with a reason for people
+ * one with most free device slots. None that is to be emptied. Enough slots for all disks in either case. NULL with a reason for people
  * in *WHY.
  */
 const char *drover_queue_choose_agent(const DroverJob *job, GPtrArray *jobs, const char *const *agents,

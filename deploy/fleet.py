@@ -177,10 +177,11 @@ class Fleet:
     agent = "appliance-1"
 
     def __init__(self, directory, *, bin_dir=None, workers=2, schedulers=2, aggregators=1, nbd_port=0, kafka=None,
-                 topic_prefix="drover", settings=None, double_options=()):
+                 topic_prefix="drover", settings=None, double_options=(), agents=1):
         self.dir = Path(directory).resolve()
         self.bin = Path(bin_dir or os.environ.get("DROVER_BIN") or ROOT / "build/release/bin")
         self.counts = {"worker": workers, "scheduler": schedulers, "progress-aggregator": aggregators}
+        self.agents = [f"appliance-{i}" for i in range(1, agents + 1)]  # the first one is self.agent
         self.nbd_port = nbd_port
         self.kafka = kafka  # "host:port" of a broker that somebody else runs; None: our own
         self.topic_prefix = topic_prefix
@@ -264,7 +265,7 @@ class Fleet:
         listen = int(port_file.read_text()) if port_file.exists() else 0
         port_file.unlink(missing_ok=True)
         self._run("cloudstack", ["/usr/bin/python3", DOUBLE, "--listen", f"127.0.0.1:{listen}", "--dir",
-                                 self.dir / "cloudstack", "--port-file", port_file, "--appliance", self.agent,
+                                 self.dir / "cloudstack", "--port-file", port_file, "--appliance", ",".join(self.agents),
                                  *self.double_options])
         wait_for(port_file.exists, 15, f"The CloudStack stand-in (log: {self.processes['cloudstack'].log})")
         self.cloudstack_port = int(port_file.read_text())
@@ -272,12 +273,13 @@ class Fleet:
         argv = self.processes["cloudstack"].argv
         argv[argv.index("--listen") + 1] = f"127.0.0.1:{self.cloudstack_port}"
         appliances = json.loads((self.dir / "cloudstack/appliances.json").read_text())
+        self.appliances = {name: appliances[name] for name in self.agents}
         self.appliance = appliances[self.agent]
 
     def config(self):
         values = {
             "kafka": {"brokers": self.kafka, "topic-prefix": self.topic_prefix},
-            "fleet": {"sites": self.site, "agents": self.agent},
+            "fleet": {"sites": self.site, "agents": ",".join(self.agents)},
             "redis": {"address": f"127.0.0.1:{self.redis_port}"},
             "scheduler": {},
             "worker": {"site": self.site, "run-dir": self.run_dir},
@@ -313,6 +315,12 @@ class Fleet:
             if not os.access(self.bin / program, os.X_OK):
                 raise FleetError(f"{self.bin / program} is missing: cmake --preset release && cmake --build --preset release")
         self._run("volume-agent", [self.bin / "drover-volume-agent", "--config", self.conf])
+        for name in self.agents[1:]:
+            appliance = self.appliances[name]
+            self._run(f"volume-agent-{name}", [
+                self.bin / "drover-volume-agent", "--config", self.conf, f"--agent-name={name}", f"--agent-nbd-port={free_port()}",
+                f"--agent-appliance-vm-id={appliance['id']}", f"--agent-sysfs-root={appliance['sysfs_root']}",
+                f"--agent-dev-root={appliance['dev_root']}"])
         for program, section in (("scheduler", "scheduler"), ("progress-aggregator", "aggregator"), ("worker", "worker")):
             for i in range(1, self.counts[program] + 1):
                 name = f"{program}-{i}"

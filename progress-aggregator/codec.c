@@ -315,6 +315,9 @@ static void add_role(json_t *o, const Drover__V1__Heartbeat *h)
         json_object_set_new(o, "device_slots", json_integer(h->agent->device_slots));
         json_object_set_new(o, "free_device_slots", json_integer(h->agent->free_device_slots));
         json_object_set_new(o, "open_exports", json_integer((json_int_t)h->agent->n_exports));
+        json_object_set_new(o, "appliance_draining", json_boolean(h->agent->draining));
+        json_object_set_new(o, "appliance_drained", json_boolean(h->agent->drained));
+        json_object_set_new(o, "scope", json_string(h->agent->scope));
         json_object_set_new(o, "cloudstack_reachable", json_boolean(h->agent->cloudstack_reachable));
     }
     if (h->scheduler) {

@@ -340,6 +340,8 @@ DroverProcess *codec_heartbeat(const uint8_t *value, size_t len, int64_t *at_ms,
     if (message->agent != NULL) {
         process->device_slots = message->agent->device_slots;
         process->free_device_slots = message->agent->free_device_slots;
+        process->appliance_draining = message->agent->draining;
+        drover_set_string(&process->scope, message->agent->scope);
         if (*message->agent->agent != '\0') {
             g_free(process->site);
             process->site = g_strdup(message->agent->agent);

@@ -2,6 +2,7 @@
 #include "scheduler/dispatch.h"
 
 #include "core/admission.h"
+#include "core/drain.h"
 #include "core/grants.h"
 #include "core/queue.h"
 #include "core/task.h"
@@ -118,6 +119,9 @@ static void explain(World *world, DroverJob *job, const DroverAdmission *admissi
     const char *silent = agent_silence(world, job, &at);
     if (silent != NULL) {
         why = g_strdup_printf("volume agent %s is silent", silent);
+    } else if (*job->moving_to != '\0') {
+        why = g_strdup_printf("moving from volume agent %s, whose appliance is being drained, to %s", job->agent,
+                              job->moving_to);
     } else if (waits_for_worker(job, &at)) {
         g_autoptr(GPtrArray) workers = drover_fleet_ready(world->fleet, DROVER_ROLE_WORKER, job->site, &at);
         if (workers->len == 0)
@@ -146,8 +150,28 @@ static void choose_agent(World *world, DroverJob *job, GPtrArray *active)
     world_step(world, job, &input);
 }
 
+/* Also jobs that have ended: what they left belongs to their home appliance's agent. */
+static void empty_appliances(World *world, GPtrArray *active)
+{
+    if (world->replaying || !drover_drain_is_on(world->fleet))
+        return;
+    GHashTableIter iter;
+    void *value;
+    g_hash_table_iter_init(&iter, world->jobs);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        DroverJob *job = value;
+        DroverAt at = world_at(world, NULL);
+        const char *home = drover_drain_new_home(job, active, world->options->agents, world->fleet, &at);
+        if (home == NULL)
+            continue;
+        DroverInput input = {.kind = DROVER_INPUT_MOVE, .text = home};
+        world_step(world, job, &input);
+    }
+}
+
 static void check_jobs(World *world, GPtrArray *active)
 {
+    empty_appliances(world, active);
     g_autoptr(DroverAdmission) admission = drover_admission_of(active, &world->options->limits);
     for (guint i = 0; i < active->len; i++) {
         DroverJob *job = active->pdata[i];

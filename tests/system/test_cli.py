@@ -98,7 +98,7 @@ def test_how_it_ends(make, work):  # noqa: F811
     ends(5, "drover topics apply", *topics, "--kafka-topic-prefix", "nobody")
     ends(3, "drover topics apply", "cancel", "mig-1", "--kafka-topic-prefix", "nobody")
     for command in ("migrate", "submit", "jobs", "show", "watch", "log", "failover", "pause", "resume", "cancel", "cleanup",
-                    "fleet", "dlq", "topics", "discover", "cbt-status", "preflight", "assess"):
+                    "fleet", "agent", "dlq", "topics", "discover", "cbt-status", "preflight", "assess"):
         assert f"Usage: drover {command}" in fleet.drover(command, "--help").stdout
     assert fleet.drover("dlq").stdout == "No dead letters.\n"
 

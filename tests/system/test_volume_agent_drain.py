@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """An appliance that is emptied: what its agent remembers and says, and how VMs move to another appliance."""
 
+from fleet import wait_for
 from lib_agent import GIB, cloud, leader  # noqa: F401
+from lib_appliances import NEW, OLD, agents, change, copying, home, host_of, migrate, rounds, two_appliances
+from observe import CELL, job_hash, make_raw, same_content, volume_path, wait_job
 
 
 def test_the_agent_remembers_and_tells(leader):  # noqa: F811
@@ -27,3 +30,55 @@ def test_the_agent_remembers_and_tells(leader):  # noqa: F811
     agent.kill()
     agent = leader.agent()
     assert not leader.ready(agent).agent.draining
+
+
+def test_vms_move_to_another_appliance(make_fleet, tmp_path):
+    fleet = two_appliances(make_fleet)
+    images = {job: make_raw(tmp_path / f"{job}.raw", 128, 40, seed=i)
+              for i, job in enumerate(("parked", "replicated", "paused", "busy", "late"))}
+    migrate(fleet, images["parked"], "parked")
+    migrate(fleet, images["replicated"], "replicated")
+    wait_job(fleet, "parked")
+    wait_job(fleet, "replicated")
+    fleet.drover("sync", "replicated", "--interval", "1h")
+    wait_for(lambda: rounds(fleet, "replicated") == 2, 60, "The first round after the copy")
+    migrate(fleet, images["paused"], "paused", "--bandwidth-limit", "4M")
+    wait_for(lambda: copying(fleet, "paused"), 60, "Some of the copy")
+    fleet.drover("pause", "paused")
+    wait_for(lambda: job_hash(fleet, "paused").get("status") == "paused", 30, "The pause")
+    migrate(fleet, images["busy"], "busy", "--bandwidth-limit", "6M")
+    wait_for(lambda: copying(fleet, "busy"), 60, "Some of the copy")
+    assert host_of(fleet, "replicated") == host_of(fleet, "paused") == host_of(fleet, "busy") == OLD
+
+    fleet.drover("agent", "drain", OLD)
+    wait_for(lambda: home(fleet, "replicated") == home(fleet, "paused") == home(fleet, "parked") == NEW, 60, "The moves")
+    assert job_hash(fleet, "busy")["status"] == "running" and host_of(fleet, "busy") == OLD  # its round ends first
+    assert host_of(fleet, "replicated") != OLD and host_of(fleet, "paused") != OLD
+    assert agents(fleet)[OLD]["state"] == "draining" and agents(fleet)[NEW]["state"] == "in-service"
+    # A new VM that asks for the old one waits, and is told why.
+    migrate(fleet, images["late"], "late")
+    wait_for(lambda: "being drained" in fleet.drover("show", "late", check=False).stdout, 30, "The reason")
+
+    fleet.drover("agent", "drain", OLD, "--wait", "120s")
+    wait_job(fleet, "busy")
+    assert same_content(images["busy"], volume_path(fleet, "busy")) is None
+    wait_for(lambda: home(fleet, "busy") == NEW and agents(fleet)[OLD]["state"] == "drained", 30, "The last one")
+    assert agents(fleet)[OLD]["open_exports"] == 0
+
+    # Everything goes on at the new one: the copy where it stood, the parked and the replicated one with another round.
+    fleet.drover("resume", "paused")
+    wait_job(fleet, "paused")
+    assert same_content(images["paused"], volume_path(fleet, "paused")) is None
+    for job in ("parked", "replicated"):
+        change(images[job], CELL + 4096, seed=job)
+    before = rounds(fleet, "replicated")
+    fleet.drover("sync", "parked")
+    fleet.drover("sync", "replicated")
+    wait_for(lambda: rounds(fleet, "parked") == 2 and rounds(fleet, "replicated") == before + 1, 60, "The rounds")
+    wait_job(fleet, "parked")
+    for job in ("parked", "replicated"):
+        assert same_content(images[job], volume_path(fleet, job)) is None
+    assert host_of(fleet, "replicated") == NEW and agents(fleet)[OLD]["state"] == "drained"
+    fleet.drover("agent", "undrain", OLD)
+    wait_job(fleet, "late")  # it got its home at last
+    assert home(fleet, "late") == OLD and agents(fleet)[OLD]["state"] == "in-service"
