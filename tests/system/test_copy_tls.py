@@ -118,7 +118,7 @@ def test_both_ends_over_mutual_tls(place, ca):
     other.mkdir()
     front = Proxy(other, ca.dir / "server.pem", ca.ca, source)
     place.children.append(front)
-    done = run(*ca.options, "--verify", f"--report={place.dir / 'report'}", front.uri("127.0.0.1"), proxy.uri())
+    done = run(*ca.options, "--connections=4", "--verify", f"--report={place.dir / 'report'}", front.uri("127.0.0.1"), proxy.uri())
     assert done.returncode == 0, done.stderr
     assert same(place.source, place.target)
     for tls in place.report()["tls"].values():
