@@ -118,7 +118,7 @@ static GPtrArray *read_findings(const Drover__V1__OperationResult *result)
 }
 
 GPtrArray *drover_preflight_by_agent(DroverSession *session, const DroverRequest *request, const DroverVsphereVm *vm,
-                                     int64_t timeout_ms, GError **error)
+                                     bool volumes_only, int64_t timeout_ms, GError **error)
 {
     const char *agent = drover_agent_choose(session, request->agent, error);
     if (!agent)
@@ -126,6 +126,7 @@ GPtrArray *drover_preflight_by_agent(DroverSession *session, const DroverRequest
     g_autoptr(GPtrArray) pool = g_ptr_array_new_with_free_func(g_free);
     Question q = {.pool = pool};
     ask(&q, request, vm);
+    q.asked.volumes_only = volumes_only;
     Drover__V1__VolumeOperation operation = DROVER__V1__VOLUME_OPERATION__INIT;
     operation.operation_case = DROVER__V1__VOLUME_OPERATION__OPERATION_PREFLIGHT_TARGET;
     operation.preflight_target = &q.asked;

@@ -10,8 +10,8 @@
 void drover_request_for_vm(DroverRequest *request, const DroverVsphereVm *vm);
 
 /* What the agent of REQUEST (completed) finds; VM, which may be NULL, tells what the file does not: sizes, firmware, guest and
- * network cards. DroverFinding, errors first. Blocks up to TIMEOUT_MS. */
+ * network cards. VOLUMES_ONLY: no VM will be made there. DroverFinding, errors first. Blocks up to TIMEOUT_MS. */
 GPtrArray *drover_preflight_by_agent(DroverSession *session, const DroverRequest *request, const DroverVsphereVm *vm,
-                                     int64_t timeout_ms, GError **error);
+                                     bool volumes_only, int64_t timeout_ms, GError **error);
 
 #endif

@@ -13,7 +13,7 @@ typedef struct {
     char *job_file; /* --job */
     char *agent;    /* --agent */
     char *timeout;  /* --timeout */
-    gboolean json, port;
+    gboolean json, port, volumes_only;
     uint64_t timeout_ms;
 } Options;
 
@@ -94,7 +94,7 @@ static DroverExitCode check(DroverSession *session, DroverInventory *inventory, 
     if (options->job_file || options->agent) {
         if (!options->job_file)
             drover_request_for_vm(request, vm);
-        target = drover_preflight_by_agent(session, request, vm, (int64_t)options->timeout_ms, &error);
+        target = drover_preflight_by_agent(session, request, vm, options->volumes_only, (int64_t)options->timeout_ms, &error);
         if (!target)
             return drover_session_fail(session, error);
     }
@@ -112,6 +112,7 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
          "Also check the target that this job file describes; its source VM may be left out then", "JOB.yaml"},
         {"agent", 0, 0, G_OPTION_ARG_STRING, &options.agent,
          "Also check the target, by this volume agent (with --job: instead of the file's)", "AGENT"},
+        {"volumes-only", 0, 0, G_OPTION_ARG_NONE, &options.volumes_only, "No VM will be made at the target, only volumes", NULL},
         {"timeout", 0, 0, G_OPTION_ARG_STRING, &options.timeout, "Longest wait for the volume agent (default: 1m)", "TIME"},
         {"json", 0, 0, G_OPTION_ARG_NONE, &options.json, "One JSON array of findings", NULL},
         {NULL},
