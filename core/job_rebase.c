@@ -61,18 +61,26 @@ static GArray *missing(const DroverDisk *disk, bool whole)
     return list_of(set);
 }
 
-/* Of a disk that is not final yet: a small one that is soon done each time must not cut the large one short for ever. */
+/* Of a disk that is not done: a small one that soon is, each time, must not cut the large one short for ever. */
+static bool has_moved_on(const DroverDisk *disk)
+{
+    bool some = false, all = true;
+    for (guint t = 0; t < disk->tasks->len && disk->cells != NULL; t++) {
+        const DroverTask *task = disk->tasks->pdata[t];
+        if (task->kind != DROVER_TASK_COPY || task->round != disk->round)
+            continue;
+        size_t verified = drover_cells_count_verified(disk->cells, &task->range);
+        some |= verified > 0;
+        all &= verified == drover_cells_end(&task->range) - drover_cells_begin(&task->range);
+    }
+    return some && !all;
+}
+
 static bool anything_is_copied(const DroverJob *job)
 {
-    for (guint i = 0; i < job->disks->len; i++) {
-        const DroverDisk *disk = job->disks->pdata[i];
-        for (guint t = 0; *disk->receipt == '\0' && t < disk->tasks->len; t++) {
-            const DroverTask *task = disk->tasks->pdata[t];
-            if (task->kind == DROVER_TASK_COPY && disk->cells != NULL &&
-                drover_cells_count_verified(disk->cells, &task->range) > 0)
-                return true;
-        }
-    }
+    for (guint i = 0; i < job->disks->len; i++)
+        if (has_moved_on(job->disks->pdata[i]))
+            return true;
     return false;
 }
 

@@ -19,6 +19,7 @@ void drover_handler_publish(DroverWorker *worker, DroverRunning *running, GBytes
 }
 
 #define RELEASE_REASON "stopped at a checkpoint: the job is paused or the worker drains"
+#define REVOKED_REASON "stopped: the task was revoked"
 
 void drover_handler_unfinished(DroverWorker *worker, DroverRunning *running, const GError *failure,
                                const DroverRange *failed_range)
@@ -28,6 +29,10 @@ void drover_handler_unfinished(DroverWorker *worker, DroverRunning *running, con
     if (verdict == DROVER_VERDICT_REVOKED || drover_error_class(failure) == DROVER_ERROR_FENCED) {
         drover_info("task.dropped", "The task was revoked and has stopped", F_S("task_id", task->task_id),
                     F_U("attempt", task->attempt));
+        /* Nobody waits for this, but its share of the bandwidth is free for others. */
+        g_autoptr(GBytes) stopped = drover_codec_released(&worker->name, task, REVOKED_REASON);
+        if (task->kind == DROVER_TASK_COPY)
+            drover_post_loose(worker->producer, worker->events_topic, task->job_id, stopped);
         return;
     }
     /* Asked to stop, a permanent failure is still news. */

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Migrations of VMs that are cancelled at bad moments, whose guests do not shut down, or that are replicated until cutover."""
 
+import random
+import threading
+
 import pytest
 
 from fleet import wait_for
@@ -124,3 +127,40 @@ def test_replicated_until_cutover(bench, tmp_path):
     kinds = [kind for kind, _ in rounds.values()]
     assert kinds == ["full", *["incremental"] * (len(kinds) - 3), "deep-verify", "incremental"], rounds
     assert sum(moved for number, (kind, moved) in rounds.items() if kind == "incremental") < 4 * MIB, rounds
+
+
+def test_snapshots_that_become_too_old(make_lab, tmp_path):  # noqa: F811
+    """The round is cut short again and again while the guest writes all over the disk; nothing is copied twice but what changed."""
+    cells = 5
+    lab = make_lab(disks=[cells * CELL, 4 * MIB], grain=512)
+    vcsim, rng, over = lab.vcsim, random.Random(17), threading.Event()
+    lab.guest_writes({2000: [(n * CELL + MIB, 20 * MIB) for n in range(cells)], 2001: [(0, MIB)]}, seed=1)
+    written = []
+
+    def guest():
+        while not over.wait(0.3):
+            pieces = [(rng.randrange(cells * CELL // 512 - 64) * 512, 512 * rng.randrange(1, 64)) for _ in range(6)]
+            vcsim.writes("web", 2000, pieces, kind=rng.choice(["random", "zero", "same"]), seed=rng.randrange(1 << 30))
+            vcsim.writes("web", 2001, [(rng.randrange(8000) * 512, 512)], seed=rng.randrange(1 << 30))
+            written.extend(pieces)
+
+    lab.submit("old", tmp_path, policy={"snapshot_max_age": "2s"}, bandwidth_limit="20M")
+    thread = threading.Thread(target=guest)
+    thread.start()
+    try:
+        wait_for(lambda: job_hash(lab.fleet, "old").get("status") == "completed", 180, "The end of the copy")
+    finally:
+        over.set()
+        thread.join()
+    rounds = lab.rounds("old")
+    last = max(int(r.split(":")[0]) for r in job_hash(lab.fleet, "old")["rounds"].split(","))
+    assert last >= 2 and "job.rebase" in job_log(lab.fleet, "old"), job_log(lab.fleet, "old")
+    lab.check_round("old", last)
+    again = {2000: [(5 * MIB, 512)]}
+    lab.guest_writes(again, seed=5)
+    lab.sync("old", last + 1)
+    lab.check_round("old", last + 1)
+    kind, moved = lab.sync("old", last + 2, "--deep-verify")
+    assert (kind, moved) == ("deep-verify", 0), job_log(lab.fleet, "old")
+    lab.check_round("old", last + 2)
+    assert len(written) > 20 and rounds

@@ -350,7 +350,8 @@ def test_revoked(leader, worker, raw, slow, how):
         leader.send("drover.control", None)
     since = now_ms()
     idle(leader, worker, since)
-    assert ends_of(leader, task) == [], "a revoked task ends without a word"
+    assert leader.event(task, "released").released.reason == "stopped: the task was revoked"
+    assert len(ends_of(leader, task)) == 1, "it says only that: its bandwidth is free"
     assert worker.children() == []
     assert not same_content(target, raw)
 
