@@ -7,6 +7,7 @@
 
 /* In one task: half of what fits into a record, because its last cell may add as many. */
 #define AREAS_A_TASK 16000u
+#define GIB (UINT64_C(1) << 30)
 
 /* A last round over much data would be a long downtime: what changed meanwhile is copied first, for as long as that
  * makes the next round clearly smaller. */
