@@ -2,9 +2,14 @@
 """Each kind of difference between journal, CloudStack and machine is planted, and found: repaired where that is safe, else reported;
 and what is not the agent's own is never touched."""
 import json
+import os
+import signal
+import socket
 import time
 import uuid
+from pathlib import Path
 
+import nbd
 import pytest
 
 from lib_agent import AGENT, GIB, AgentLeader, Double, state_name
@@ -92,6 +97,64 @@ def test_volumes(world):
     world.do("delete_volume", job="job-0", undo=True, volume_id=missing)
     world.do("detach_volume", job="job-4", volume_id=elsewhere)
     assert compare(world, True) == {("volume-unknown", stranger, False)}
+
+
+def control(leader, line):
+    """One request to the agent's nbdkit, as the agent itself makes them."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(str(leader.run_dir / f"{AGENT}.nbdkit.sock"))
+        s.sendall(line.encode() + b"\n")
+        return s.makefile().readline()
+
+
+def client_of(opened, volume, generation=3, token=None):
+    h = nbd.NBD()
+    h.set_export_name(f"migration-vol-{volume}@{generation}.{token or opened.token}")
+    h.connect_tcp(opened.nbd_host, str(opened.nbd_port))
+    return h
+
+
+def lose_at_restart(world, volume):
+    """nbdkit dies, and the next one cannot have the device of VOLUME for a moment."""
+    node = Path(world.cloud.appliances[AGENT]["dev_root"]) / world.site.device(volume)[0]
+    pid_file = world.run_dir / f"{AGENT}.nbdkit.pid"
+    before = pid_file.read_text()
+    node.rename(node.with_name("away"))
+    os.kill(int(before), signal.SIGKILL)
+    world.wait("drover.fleet", lambda _: any(line.get("event") == "export.reopen_failed" for line in world.agents[-1].lines()),
+               30, "the loss")
+    node.with_name("away").rename(node)
+
+
+def test_what_the_nbd_server_serves(world):
+    start(world)
+    lost, stray, over, fine = (world.volume(job=f"job-{n}") for n in range(4))
+    opened = {v: world.do("open_export", job=f"job-{n}", volume_id=v, generation=3)
+              for n, v in ((0, lost), (2, over), (3, fine))}
+    lose_at_restart(world, lost)
+    client = client_of(opened[fine], fine)
+    assert control(world, f"close {over} 3").startswith("ok")
+    token = "00112233445566778899aabbccddeeff"
+    path = f"{world.cloud.appliances[AGENT]['dev_root']}/{world.site.device(stray)[0]}"
+    assert control(world, f"open {stray} 7 {token} 0 {path}").startswith("ok")
+    stranger = client_of(opened[fine], stray, 7, token)
+    stranger.pwrite(b"x" * 512, 0)
+
+    repaired, reported = {("export-not-served", lost), ("export-served-unknown", stray)}, {("export-not-served", over)}
+    assert compare(world) == {(*d, False) for d in repaired | reported}
+    stranger.pwrite(b"x" * 512, 0)  # it was only to look
+    assert compare(world, True) == {(*d, True) for d in repaired} | {(*d, False) for d in reported}
+    with pytest.raises(nbd.Error):
+        stranger.pwrite(b"x" * 512, 0)
+    again = client_of(opened[lost], lost)  # same generation, same token
+    again.pwrite(b"y" * 512, 512)
+    again.flush()
+    client.pwrite(b"z" * 512, 0)  # nobody else has noticed
+    with open(world.bytes_of(lost), "rb") as file:
+        assert file.read(1024) == bytes(512) + b"y" * 512
+    # The server keeps a generation that it ended out for good: its job's next one is served.
+    world.do("open_export", job="job-2", volume_id=over, generation=4)
+    assert compare(world, True) == set()
 
 
 def test_vms_and_old_root_disks(world):

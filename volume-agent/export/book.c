@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "volume-agent/export/book.h"
 
+#include <string.h>
+
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
 #include "lib/base/log.h"
@@ -118,6 +120,30 @@ bool drover_export_book_forget(DroverExportBook *book, const char *volume_id, GE
     g_hash_table_remove(book->records, volume_id);
     g_mutex_unlock(&book->lock);
     return true;
+}
+
+GArray *drover_export_book_served(DroverExportBook *book, GError **error)
+{
+    return drover_nbd_server_stat(book->server, error);
+}
+
+bool drover_export_book_reopen(DroverExportBook *book, const char *volume_id, const char *path, GError **error)
+{
+    g_autoptr(DroverExportRecord) known = drover_export_book_find(book, volume_id);
+    if (!known || !known->writable)
+        return true;
+    bool moved = strcmp(known->device_path, path) != 0;
+    drover_set_text(&known->device_path, path);
+    if (moved && !journal_record(book, volume_id, known, error))
+        return false;
+    if (moved)
+        remember(book, known);
+    return open_at_server(book, known, error);
+}
+
+bool drover_export_book_end(DroverExportBook *book, const char *volume_id, uint64_t generation, GError **error)
+{
+    return drover_nbd_server_close(book->server, volume_id, generation, error);
 }
 
 DroverExportRecord *drover_export_book_find(DroverExportBook *book, const char *volume_id)

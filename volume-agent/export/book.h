@@ -31,6 +31,13 @@ bool drover_export_book_close(DroverExportBook *book, const char *volume_id, uin
 /* Ends writing and forgets the volume: its device is about to go. */
 bool drover_export_book_forget(DroverExportBook *book, const char *volume_id, GError **error);
 
+/* What the NBD server serves: DroverExportStat with a free function; see drover_nbd_server_stat. */
+GArray *drover_export_book_served(DroverExportBook *book, GError **error);
+/* Opens at the server, on the device PATH, what the book has open and the server lost. An unknown or closed volume is success. */
+bool drover_export_book_reopen(DroverExportBook *book, const char *volume_id, const char *path, GError **error);
+/* Ends at the server what the book does not have open: GENERATION and older of a volume. */
+bool drover_export_book_end(DroverExportBook *book, const char *volume_id, uint64_t generation, GError **error);
+
 /* A copy of the record of VOLUME_ID, or NULL. */
 DroverExportRecord *drover_export_book_find(DroverExportBook *book, const char *volume_id);
 /* Copies of all, DroverExportRecord with a free function. */

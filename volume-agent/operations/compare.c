@@ -136,7 +136,8 @@ static bool run(DroverComparePass *pass, Counts *counts, GError **error)
 {
     size_t n_attached = 0;
     unsigned n_found = 0;
-    if (!compare_exports(pass, &counts->exports, error) || !compare_attached(pass, &n_attached, &n_found, error) ||
+    if (!compare_exports(pass, &counts->exports, error) || !drover_compare_served(pass, error) ||
+        !compare_attached(pass, &n_attached, &n_found, error) ||
         !drover_compare_cloud(pass, &counts->volumes, error))
         return false;
     counts->volumes = MAX(counts->volumes, n_attached);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside of compare.c and compare_cloud.c: one pass. It is made twice: the first finds suspects, which are then claimed, so that
+ * Inside of compare*.c: one pass. It is made twice: the first finds suspects, which are then claimed, so that
  * no operation is at work on them; the second reports and repairs what is still so of those.
  */
 #ifndef DROVER_VOLUME_AGENT_OPERATIONS_COMPARE_PASS_H
@@ -34,5 +34,8 @@ bool drover_compare_found(DroverComparePass *pass, const DroverDifference *diffe
 
 /* compare_cloud.c: what the operations that ended say, against what CloudStack has. */
 bool drover_compare_cloud(DroverComparePass *pass, size_t *n_volumes, GError **error);
+
+/* compare_served.c: what the NBD server serves, against the book of exports. */
+bool drover_compare_served(DroverComparePass *pass, GError **error);
 
 #endif
