@@ -196,11 +196,11 @@ class Checkpoints(threading.Thread):
         with self.lock:
             return [(t, c) for t, c in self.seen if c.job_id == job]
 
-    def flushed(self, job, until_ms=None):
-        """Data bytes of distinct cells that were flushed by a time."""
+    def flushed(self, job, until_ms=None, round=None):
+        """Data bytes of distinct cells that were flushed by a time, in a round."""
         cells = {}
         for t, c in self.of(job):
-            if until_ms is None or t <= until_ms:
+            if (until_ms is None or t <= until_ms) and round in (None, c.round):
                 for cell in c.cells:
                     cells[(c.disk_id, cell.cell)] = cell.data_bytes
         return sum(cells.values())
