@@ -198,10 +198,21 @@ uint64_t drover_step_task_bytes(const Step *step, uint64_t allocated_bytes)
     return one_by_one ? DROVER_RANGE_MAX : drover_plan_task_bytes(allocated_bytes, step->at->copy_slots);
 }
 
+/* Before the first thing is made, the agent says whether the job fits there: sizes, offerings, quota, names, placement. */
+static bool fits_target(Step *step)
+{
+    const DroverJob *job = step->job;
+    if (job->target_checked || job->round > 0 || job->ledger->len > 0)
+        return true;
+    if (drover_step_may_operate(step, NULL))
+        drover_step_operation(step, DROVER_OP_PREFLIGHT_TARGET, NULL, false);
+    return false;
+}
+
 static void prepare(Step *step)
 {
     DroverJob *job = step->job;
-    if (*job->agent == '\0')
+    if (*job->agent == '\0' || !fits_target(step))
         return;
     set_setup_percent(job);
     bool ready = true;

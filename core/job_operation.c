@@ -268,6 +268,9 @@ static void vm_done(Step *step, const DroverOperation *op, const DroverOperation
     case DROVER_OP_DESTROY_VM:
         vm_gone(job);
         break;
+    case DROVER_OP_PREFLIGHT_TARGET:
+        job->target_checked = true;
+        break;
     default:
         break;
     }
@@ -334,6 +337,10 @@ void drover_step_operation_failed(Step *step, const char *operation_id, const Dr
     }
     if (drover_phase_is_undoing(job->phase))
         return; /* what it may have made is in the ledger */
+    if (op->kind == DROVER_OP_PREFLIGHT_TARGET && g_strcmp0(fault->code, "DRV-OPERATION-UNKNOWN") == 0) {
+        job->target_checked = true; /* an agent of an older version: as it was then */
+        return;
+    }
     DroverDisk *disk = *op->disk_id != '\0' ? drover_job_disk(job, op->disk_id) : NULL;
     uint32_t *failures = disk != NULL ? &disk->op_failures : &job->vm_op_failures;
     int64_t *not_before = disk != NULL ? &disk->op_not_before_ms : &job->vm_op_not_before_ms;

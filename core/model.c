@@ -39,6 +39,8 @@ const char *drover_op_name(DroverOpKind kind)
         "create-volume", "attach-volume", "detach-volume", "delete-volume", "open-export", "close-export",
         "deploy-vm",     "swap-root",     "attach-to-vm",  "start-vm",      "stop-vm",     "destroy-vm",
     };
+    if (kind == DROVER_OP_PREFLIGHT_TARGET)
+        return "preflight-target";
     return kind >= DROVER_OP_CREATE_VOLUME && kind <= DROVER_OP_DESTROY_VM
                ? names[kind - DROVER_OP_CREATE_VOLUME]
                : "unknown";

@@ -137,6 +137,7 @@ typedef enum { /* field numbers of drover.v1.VolumeOperation.operation */
                DROVER_OP_START_VM = 19,
                DROVER_OP_STOP_VM = 20,
                DROVER_OP_DESTROY_VM = 21,
+               DROVER_OP_PREFLIGHT_TARGET = 60,
 } DroverOpKind;
 const char *drover_op_name(DroverOpKind kind); /* "create-volume", … */
 
@@ -315,6 +316,7 @@ typedef struct {
     bool final_round; /* the round under way, or the last one, is over a source VM that was switched off */
     GPtrArray *disks; /* DroverDisk, in the target's order */
     /* not in the record */
+    bool target_checked; /* whether the job fits there; asked again after a take-over */
     uint32_t vm_op_failures;
     int64_t vm_op_not_before_ms;
     bool control_dirty; /* the snapshot on drover.control is out of date */

@@ -43,6 +43,31 @@ static void fill_deploy(GPtrArray *arena, Drover__V1__VolumeOperation *message, 
                          : codec_new(arena, Drover__V1__TargetSpec, DROVER__V1__TARGET_SPEC__INIT);
 }
 
+static void fill_preflight(GPtrArray *arena, Drover__V1__VolumeOperation *message, const DroverJob *job,
+                           const Drover__V1__JobSpec *spec)
+{
+    Drover__V1__PreflightTarget *asked =
+        codec_new(arena, Drover__V1__PreflightTarget, DROVER__V1__PREFLIGHT_TARGET__INIT);
+    message->preflight_target = asked;
+    asked->name = job->name;
+    asked->volumes_only = !job->failover_requested;
+    asked->target = spec != NULL && spec->target != NULL
+                        ? spec->target
+                        : codec_new(arena, Drover__V1__TargetSpec, DROVER__V1__TARGET_SPEC__INIT);
+    asked->disks = codec_alloc(arena, sizeof(void *) * job->disks->len);
+    for (guint i = 0; i < job->disks->len; i++) {
+        const DroverDisk *disk = job->disks->pdata[i];
+        const Drover__V1__DiskSpec *wanted = disk_spec(job, spec, disk->disk_id);
+        Drover__V1__PreflightDisk *one = codec_new(arena, Drover__V1__PreflightDisk, DROVER__V1__PREFLIGHT_DISK__INIT);
+        one->disk_id = disk->disk_id;
+        one->size_bytes = disk->target_size_bytes;
+        one->disk_key = disk->source_key;
+        if (wanted != NULL)
+            one->disk_offering = wanted->disk_offering;
+        asked->disks[asked->n_disks++] = one;
+    }
+}
+
 #define FILL(member, Type, INIT, ...)                                                                        \
     do {                                                                                                     \
         message->member = codec_new(arena, Type, INIT);                                                      \
@@ -106,6 +131,9 @@ Drover__V1__VolumeOperation *codec_operation(GPtrArray *arena, const DroverJob *
     case DROVER_OP_DESTROY_VM:
         FILL(destroy_vm, Drover__V1__DestroyVm, DROVER__V1__DESTROY_VM__INIT, o->vm_id = op->vm_id);
         break;
+    case DROVER_OP_PREFLIGHT_TARGET:
+        fill_preflight(arena, message, job, spec);
+        break;
     }
     return message;
 }
@@ -159,6 +187,8 @@ DroverOperation *codec_read_operation(const Drover__V1__VolumeOperation *message
         break;
     case DROVER_OP_DESTROY_VM:
         vm_id = message->destroy_vm->vm_id;
+        break;
+    case DROVER_OP_PREFLIGHT_TARGET:
         break;
     default:
         return NULL;

@@ -475,6 +475,9 @@ class Agent(Reader):
                 entry.error.error_class, entry.error.message = 2, str(e)
         self.bench.send(f"drover.journal.{AGENT}", f"op/{operation.operation_id}", record)
 
+    def preflight_target(self, operation, body, result):
+        assert body.name and all(d.size_bytes > 0 for d in body.disks)
+
     def create_volume(self, operation, body, result):
         assert body.custom_id and body.name
         result.volume_id = body.custom_id

@@ -73,7 +73,7 @@ def test_parked(bench, sources):
     path = sources.add("/images/web.raw", 5 * 256 * MIB + 4096, 700 * MIB)
     bench.submit("job-1", {path: None})
     job = bench.wait_phase("job-1", "COMPLETED")
-    assert agent.kinds() == ["create_volume", "attach_volume", "open_export", "close_export", "detach_volume"]
+    assert agent.kinds() == ["preflight_target", "create_volume", "attach_volume", "open_export", "close_export", "detach_volume"]
     assert not agent.problems
     assert [(e.kind, bool(e.object_id)) for e in job.ledger] == [(state_pb2.LEDGER_KIND_VOLUME, True)]
     assert job.setup_progress_percent == 100 and job.agent == AGENT and not job.operations
@@ -141,7 +141,7 @@ def test_the_leader_is_killed(bench, sources):
     bench.wait_phase("job-1", "COMPLETED", seconds=60)
     assert_round_is_final(bench, "job-1", agent)
     ids = [operation.operation_id for _, operation in agent.operations]
-    assert len(ids) == len(set(ids)) == 5
+    assert len(ids) == len(set(ids)) == 6
     assert len(agent.writes) == 32, "every cell is written once"
     assert all(t.attempt == 1 for t in bench.tasks("job-1"))
     assert all(len(w.seen_tasks) > 0 for w in workers)
@@ -458,7 +458,7 @@ def test_the_broker_is_killed(work, sources):
                 bench.scheduler()  # what a supervisor does
             time.sleep(0.5)
         ids = [operation.operation_id for _, operation in agent.operations]
-        assert len(ids) == len(set(ids)) == 5
+        assert len(ids) == len(set(ids)) == 6
         assert_round_is_final(bench, "job-1", agent)
     finally:
         if bench:

@@ -219,6 +219,10 @@ static void execute(Sim *sim, const DroverOperation *op, DroverOperationResult *
         sim->vm_state = g_strdup(op->kind == DROVER_OP_START_VM ? "Running" : "Stopped");
         result->vm_state = sim->vm_state;
         break;
+    case DROVER_OP_PREFLIGHT_TARGET:
+        if (g_hash_table_size(sim->volumes) > 0 || *sim->vm_id != '\0')
+            sim_problem(sim, "asking whether the job fits when something is made already");
+        break;
     case DROVER_OP_DESTROY_VM: {
         GHashTableIter iter;
         void *id, *at;
