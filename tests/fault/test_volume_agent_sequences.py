@@ -20,7 +20,7 @@ from lib_agent import AGENT, ENDED, GIB, AgentLeader, Double, children, state_na
 from lib_sequences import HERE, Plan
 
 CHANGES = ("createVolume", "attachVolume", "detachVolume", "deleteVolume", "deployVirtualMachine", "startVirtualMachine",
-           "stopVirtualMachine", "destroyVirtualMachine")
+           "stopVirtualMachine", "destroyVirtualMachine", "assignVolume")
 ASKS = ("listVolumes", "listVirtualMachines", "queryAsyncJobResult", "listAsyncJobs")
 ANY = ("drop-before", "drop-after", "hang", "http", "throttle", "error")
 JOBS = ("job-fail", "job-fail-after", "job-vanish", "job-lost", "job-delay")
@@ -50,7 +50,7 @@ class Trial:
         command = rng.choice(CHANGES if rng.random() < 0.8 else ASKS)
         if command in ASKS:
             action = rng.choice(ANY)
-        elif command == "deleteVolume":  # synchronous
+        elif command in ("deleteVolume", "assignVolume"):  # synchronous
             action = rng.choice(ANY)
         elif command == "attachVolume":
             action = rng.choice((*ANY, *JOBS, "hotplug-never", "hotplug-late"))

@@ -5,6 +5,7 @@ A sequence either keeps to itself - every job works on the VM and the volumes th
 end is known exactly - or its jobs get in each other's way, and then only what holds for every order is known."""
 import uuid
 
+import messages as pb
 from lib_agent import GIB
 
 VMS, VOLUMES_EACH = 20, 3
@@ -172,7 +173,9 @@ class Plan:
             vm.state, vm.own_root = "Stopped", True
         ident = self.vm_id(number)
         self.made.add(ident)
-        self._add(number, "deploy_vm", {"name": f"vm{number}", "custom_id": ident}, True)
+        # Every third VM is a tenant's: its volumes change their owner whenever they come and go.
+        tenants = {"target": pb.job.TargetSpec(account="tenant", network_ids=["tenant-net"])} if number % 3 == 0 else {}
+        self._add(number, "deploy_vm", {"name": f"vm{number}", "custom_id": ident, **tenants}, True)
 
     def _root(self, vm):
         return next((v for v in self.volumes if v.where is vm and v.slot == 0), None)
