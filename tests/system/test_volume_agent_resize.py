@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes that grow: because their source did, or because a client asked."""
 
-import pytest
-
 from lib_agent import GIB, cloud, leader  # noqa: F401
 from lib_rest import problem, serve
-
-EXPIRY = {"call_expiry": "4s", "cloudstack_timeout": "3s"}
 
 
 def sectors(leader, volume):
@@ -54,21 +50,3 @@ def test_a_volume_grows_with_its_source(leader):
     error = leader.failed(leader.operation("attach_volume", volume_id=parked, minimum_size_bytes=9 * GIB))
     assert error.code == "DRV-VOLUME-ELSEWHERE" and len(leader.changes("resizeVolume")) == 2
     assert not [e for e in leader.cloud.state()["events"] if e["kind"] == "overlap"]
-
-
-@pytest.mark.parametrize("action", ["drop-after", "job-fail", "job-vanish", "killed"])
-def test_it_grows_once_whatever_happens(leader, action):
-    agent = leader.agent(**EXPIRY)
-    volume = leader.volume()
-    if action == "killed":
-        leader.cloud.fault("resizeVolume", "job-delay", seconds=2)
-    else:
-        leader.cloud.fault("resizeVolume", action, **({"code": 530, "text": "Failed to resize"} if action == "job-fail" else {}))
-    ident = leader.operation("resize_volume", volume_id=volume, size_bytes=2 * GIB)
-    if action == "killed":
-        leader.reached(ident, "WAITING")
-        agent.kill()
-        leader.agent(**EXPIRY)
-    assert leader.done(ident).device_size_bytes == 2 * GIB
-    assert len(leader.changes("resizeVolume")) == (2 if action == "job-fail" else 1)
-    assert sectors(leader, volume) == 2 * GIB // 512

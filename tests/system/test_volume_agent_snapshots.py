@@ -6,31 +6,8 @@ import pytest
 
 import messages as pb
 from lib_agent import GIB, cloud, leader  # noqa: F401
+from lib_cloud_objects import content, detached, snapshots, write
 from lib_rest import problem, serve
-
-EXPIRY = {"call_expiry": "4s", "cloudstack_timeout": "3s"}
-
-
-def write(leader, volume, text, at=0):
-    with open(leader.bytes_of(volume), "r+b") as file:
-        file.seek(at)
-        file.write(text)
-
-
-def content(leader, volume, n=8):
-    with open(leader.bytes_of(volume), "rb") as file:
-        return file.read(n)
-
-
-def snapshots(leader, volume):
-    return [s["id"] for s in leader.cloud.call("listSnapshots", volumeid=volume, listall="true").get("snapshot", [])]
-
-
-def detached(leader, disk="disk0"):
-    """One that has been attached, so that it is somewhere."""
-    volume = leader.volume(disk=disk)
-    leader.do("detach_volume", disk=disk, volume_id=volume)
-    return volume
 
 
 def test_taken_gone_back_to_and_deleted(leader, tmp_path):
@@ -109,46 +86,3 @@ def test_a_test_failover_is_rolled_back(leader, tmp_path, who):
     assert rest.get("/snapshots", vm_id=vm).json["snapshots"] == []
     assert not leader.cloud.call("listVirtualMachines", listall="true", name="test-failover").get("virtualmachine")
     assert not [e for e in leader.cloud.state()["events"] if e["kind"] in ("overlap", "open-at-revert", "open-at-stop")]
-
-
-@pytest.mark.parametrize("command,action", [("createSnapshot", "drop-after"), ("createSnapshot", "job-fail"), ("createSnapshot", "job-vanish"),
-                                            ("revertSnapshot", "job-vanish"), ("deleteSnapshot", "drop-after")])
-def test_each_is_done_once_whatever_happens(leader, command, action):
-    leader.agent(**EXPIRY)
-    volume = detached(leader)
-    write(leader, volume, b"original")
-    leader.cloud.fault(command, action, **({"code": 530, "text": "the host is busy"} if action == "job-fail" else {}))
-    snapshot = leader.do("create_snapshot", volume_id=volume).snapshot_id
-    assert snapshots(leader, volume)[-1:] == [snapshot]
-    write(leader, volume, b"changed!")
-    leader.do("revert_snapshot", snapshot_id=snapshot)
-    assert content(leader, volume) == b"original"
-    leader.do("delete_snapshot", snapshot_id=snapshot)
-    done = [c[0] for c in leader.changes() if "Snapshot" in c[0]]
-    expected = ["createSnapshot", "revertSnapshot", "deleteSnapshot"]
-    if action == "job-fail" or command == "revertSnapshot":  # a failed one is repeated, and going back has no effect that can be seen
-        expected.insert(expected.index(command), command)
-    assert done == expected
-    left = leader.cloud.state()["snapshots"].values()
-    assert not [s for s in left if s["state"] not in ("Destroyed", "Error")]
-
-
-def test_killed_in_the_middle_of_a_roll_back(leader):
-    agent = leader.agent(**EXPIRY)
-    volume = detached(leader)
-    vm = str(uuid.uuid4())
-    leader.do("deploy_vm", disk="", name="test-failover", custom_id=vm)
-    leader.do("swap_root", vm_id=vm, volume_id=volume)
-    write(leader, volume, b"original")
-    leader.do("create_snapshot", volume_id=volume, vm_id=vm)
-    leader.do("start_vm", vm_id=vm)
-    write(leader, volume, b"changed!")
-    ident = leader.operation("cleanup_test_failover", disk="", vm_id=vm, revert=True)
-    for command in ("revertSnapshot", "deleteSnapshot", "destroyVirtualMachine"):
-        leader.wait("drover.journal.appliance", lambda _, c=command: any(r.command == c for r in leader.journal(ident)), 60, command)
-        agent.kill()
-        agent = leader.agent(**EXPIRY)
-    leader.done(ident, 60)
-    assert content(leader, volume) == b"original" and not snapshots(leader, volume)
-    assert leader.site.look(volume)["virtualmachineid"] == leader.site.appliance
-    assert not leader.cloud.call("listVirtualMachines", id=vm, listall="true").get("virtualmachine")
