@@ -140,7 +140,8 @@ static bool run(DroverAgent *agent, GError **error)
     if (agent->server) {
         agent->book = agent->context.exports = drover_export_book_new(agent->context.journal, agent->server);
         agent->context.snapshots = drover_snapshot_book_new(agent->context.journal, content.snapshots);
-        agent->context.drain = drover_appliance_drain_new(agent->context.journal, content.draining_since_ms);
+        agent->context.drain = drover_appliance_drain_new(agent->context.journal, content.draining_since_ms,
+                                                          content.drained_until_ms);
         find_devices_again(agent, content.exports);
         drover_export_book_restore(agent->book, content.exports);
         DroverVerifyCallbacks callbacks = drover_agent_verify_callbacks(agent);

@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """An appliance that is emptied: what its agent remembers and says, and how VMs move to another appliance."""
 
+import json
+
 from fleet import wait_for
 from lib_agent import GIB, cloud, leader  # noqa: F401
 from lib_appliances import NEW, OLD, agents, change, copying, home, host_of, migrate, rounds, two_appliances
+from lib_rest import serve
 from observe import CELL, job_hash, make_raw, same_content, volume_path, wait_job
 
 
-def test_the_agent_remembers_and_tells(leader):  # noqa: F811
+def test_the_agent_remembers_and_tells(leader, tmp_path):  # noqa: F811
     agent = leader.agent()
     volume = leader.volume(GIB)
     leader.heartbeat(agent, lambda h: not h.agent.draining and not h.agent.drained)
     assert not leader.do("drain_appliance", job="admin", disk="", on=True).already_done
     leader.heartbeat(agent, lambda h: h.agent.draining and not h.agent.drained and not h.draining)
     agent.kill()
-    agent = leader.agent()
+    agent, rest = serve(leader, tmp_path)
     first = leader.ready(agent)
+    assert rest.get("/health").json["appliance"] == "draining"
     assert first.agent.draining and not first.agent.drained  # from its first heartbeat on
     assert leader.do("drain_appliance", job="admin", disk="", on=True).already_done
     # It goes on working for what is still there, and is drained when that is gone.
     leader.do("open_export", volume_id=volume, generation=1, minimum_size_bytes=GIB)
     leader.do("detach_volume", volume_id=volume)
     leader.heartbeat(agent, lambda h: h.agent.draining and h.agent.drained)
+    assert rest.get("/health").json["appliance"] == "drained"
+    assert b"\ndrover_agent_appliance_drained 1\n" in rest.ask("GET", "/metrics").body
     leader.do("attach_volume", volume_id=volume, minimum_size_bytes=GIB)
     leader.wait("drover.fleet", lambda rs: rs[-1][1].agent.draining and not rs[-1][1].agent.drained, 20, "not drained any more")
     leader.do("detach_volume", volume_id=volume)
@@ -30,6 +36,31 @@ def test_the_agent_remembers_and_tells(leader):  # noqa: F811
     agent.kill()
     agent = leader.agent()
     assert not leader.ready(agent).agent.draining
+
+
+def test_what_has_left_is_not_missed(leader):  # noqa: F811
+    """Another agent does with it what its jobs want."""
+    leader.ready(leader.agent(reconcile_interval=0))
+
+    def differences():
+        report = json.loads(leader.do("force_sync", job="compare", disk="", repair=False).report)
+        return {(d["kind"], d["volume_id"]) for d in report["differences"]}
+
+    deleted, moved, kept = (leader.volume(job=f"job-{n}") for n in range(3))
+    leader.do("drain_appliance", job="admin", disk="", on=True)
+    for n, volume in enumerate((deleted, moved)):
+        leader.do("detach_volume", job=f"job-{n}", volume_id=volume)
+    leader.cloud.call("deleteVolume", id=deleted)
+    leader.cloud.do("attachVolume", id=moved, virtualmachineid=leader.site.vm())
+    leader.cloud.do("detachVolume", id=kept)
+    assert differences() == {("volume-detached", kept)}
+    leader.do("drain_appliance", job="admin", disk="", on=False)
+    assert differences() == {("volume-detached", kept)}
+    # It comes back, and counts again.
+    leader.cloud.do("detachVolume", id=moved)
+    leader.do("attach_volume", job="job-1", volume_id=moved)
+    leader.cloud.do("detachVolume", id=moved)
+    assert differences() == {("volume-detached", kept), ("volume-detached", moved)}
 
 
 def test_vms_move_to_another_appliance(make_fleet, tmp_path):

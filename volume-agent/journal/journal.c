@@ -59,6 +59,7 @@ typedef struct {
     GHashTable *exports;    /* key -> DroverExportRecord */
     GHashTable *snapshots;  /* key -> DroverSnapshotRecord */
     int64_t draining_since_ms;
+    int64_t drained_until_ms;
     int64_t next_offset;
 } Loaded;
 
@@ -70,8 +71,6 @@ static void load_record(Loaded *loaded, const DroverRecord *record)
         g_hash_table_remove(loaded->operations, record->key);
         g_hash_table_remove(loaded->exports, record->key);
         g_hash_table_remove(loaded->snapshots, record->key);
-        if (strcmp(record->key, "drain") == 0)
-            loaded->draining_since_ms = 0;
         return;
     }
     Drover__V1__JournalRecord *value = drover__v1__journal_record__unpack(NULL, record->len, record->value);
@@ -90,6 +89,7 @@ static void load_record(Loaded *loaded, const DroverRecord *record)
         g_hash_table_replace(loaded->snapshots, g_strdup(record->key), drover_snapshot_record_unpack(value->snapshot));
     } else if (value->record_case == DROVER__V1__JOURNAL_RECORD__RECORD_DRAIN) {
         loaded->draining_since_ms = value->drain->since_ms;
+        loaded->drained_until_ms = value->drain->until_ms;
     } else if (value->record_case == DROVER__V1__JOURNAL_RECORD__RECORD_OFFSET) {
         loaded->next_offset = value->offset->next_offset;
     }
@@ -124,7 +124,7 @@ static bool load(const DroverKafka *kafka, const char *topic, DroverJournalConte
     g_autoptr(GHashTable) operations = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_operation);
     g_autoptr(GHashTable) exports = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_export);
     g_autoptr(GHashTable) snapshots = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_snapshot);
-    Loaded loaded = {operations, exports, snapshots, 0, -1};
+    Loaded loaded = {operations, exports, snapshots, 0, 0, -1};
     gint64 deadline = g_get_monotonic_time() + 10 * (gint64)TIMEOUT_MS * 1000;
     while (!drover_consumer_at_end(consumer)) {
         g_autoptr(GError) failure = NULL;
@@ -142,6 +142,7 @@ static bool load(const DroverKafka *kafka, const char *topic, DroverJournalConte
     content->exports = take_values(exports, free_export);
     content->snapshots = take_values(snapshots, free_snapshot);
     content->draining_since_ms = loaded.draining_since_ms;
+    content->drained_until_ms = loaded.drained_until_ms;
     content->next_offset = loaded.next_offset;
     return true;
 }

@@ -18,6 +18,7 @@ typedef struct {
     GPtrArray *exports;    /* DroverExportRecord */
     GPtrArray *snapshots;  /* DroverSnapshotRecord */
     int64_t draining_since_ms; /* the appliance is to be emptied; 0: it is not */
+    int64_t drained_until_ms;  /* it was; 0: never */
     int64_t next_offset;   /* of drover.tasks.<agent>; -1: never read */
 } DroverJournalContent;
 void drover_journal_content_clear(DroverJournalContent *content);

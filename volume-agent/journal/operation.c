@@ -469,10 +469,11 @@ DroverSnapshotRecord *drover_snapshot_record_unpack(const Drover__V1__JournalSna
     return drover_snapshot_record_copy(&record);
 }
 
-GBytes *drover_drain_pack(int64_t since_ms, const char *requested_by)
+GBytes *drover_drain_pack(int64_t since_ms, int64_t until_ms, const char *requested_by)
 {
     Drover__V1__JournalDrain drain = DROVER__V1__JOURNAL_DRAIN__INIT;
     drain.since_ms = since_ms;
+    drain.until_ms = until_ms;
     drain.requested_by = (char *)requested_by;
     Drover__V1__JournalRecord value = DROVER__V1__JOURNAL_RECORD__INIT;
     value.record_case = DROVER__V1__JOURNAL_RECORD__RECORD_DRAIN;

@@ -124,8 +124,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverSnapshotRecord, drover_snapshot_record_free)
 GBytes *drover_snapshot_record_pack(const DroverSnapshotRecord *record);
 DroverSnapshotRecord *drover_snapshot_record_unpack(const Drover__V1__JournalSnapshot *record);
 
-/* "the appliance is to be emptied" as a journal record, packed. */
-GBytes *drover_drain_pack(int64_t since_ms, const char *requested_by);
+/* "the appliance is to be emptied", or was until UNTIL_MS (SINCE_MS 0), as a journal record, packed. */
+GBytes *drover_drain_pack(int64_t since_ms, int64_t until_ms, const char *requested_by);
 
 /* "next offset of the task topic" as a journal record, packed. */
 GBytes *drover_offset_pack(int64_t next_offset);

@@ -175,12 +175,35 @@ static bool compare_vms(DroverComparePass *pass, const DroverHistory *history, c
     return true;
 }
 
+/* What left the appliance while it was being emptied belongs to another agent's jobs by now, whatever becomes of it. */
+static void forget_what_moved(const DroverOpContext *context, DroverHistory *history, const GPtrArray *ended)
+{
+    int64_t horizon_ms = drover_appliance_drain_horizon(context->drain);
+    if (!horizon_ms)
+        return;
+    g_autoptr(GPtrArray) later = g_ptr_array_new();
+    for (guint i = 0; i < ended->len; i++)
+        if (((const DroverOperation *)g_ptr_array_index(ended, i))->updated_at_ms > horizon_ms)
+            g_ptr_array_add(later, g_ptr_array_index(ended, i));
+    g_autoptr(DroverHistory) since = drover_history_new(later, context->appliance_vm_id);
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, history->volumes);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const DroverKnownVolume *known = value;
+        bool here = g_strcmp0(known->where, context->appliance_vm_id) == 0;
+        if (!here && !g_hash_table_contains(since->volumes, known->id))
+            g_hash_table_iter_remove(&iter);
+    }
+}
+
 bool drover_compare_cloud(DroverComparePass *pass, size_t *n_volumes, GError **error)
 {
     if (!pass->context->ended)
         return true;
     g_autoptr(GPtrArray) ended = pass->context->ended(pass->context->claim_data);
     g_autoptr(DroverHistory) history = drover_history_new(ended, pass->context->appliance_vm_id);
+    forget_what_moved(pass->context, history, ended);
     g_autoptr(GHashTable) volumes = fetch(pass->context, "listVolumes", "volume", error);
     g_autoptr(GHashTable) vms = volumes ? fetch(pass->context, "listVirtualMachines", "virtualmachine", error) : NULL;
     if (!vms)
