@@ -21,7 +21,7 @@ const DroverOption drover_worker_options[] = {
     {"worker", "source-slots", DROVER_OPTION_INT, "2", "N", "Inspections at once", 0},
     {"worker", "memory", DROVER_OPTION_SIZE, "64M", "BYTES", "Buffers of one copy slot", 0},
     {"worker", "connections", DROVER_OPTION_INT, "4", "N", "NBD connections of one copy to each side", 0},
-    {"worker", "request-size", DROVER_OPTION_SIZE, "256K", "BYTES", "NBD request size", 0},
+    {"worker", "request-size", DROVER_OPTION_SIZE, "512K", "BYTES", "NBD request size", 0},
     {"worker", "target-tls", DROVER_OPTION_BOOL, "false", NULL,
      "Reach targets in TLS from the first byte, through a front door (docs/network.md)", 0},
     {"worker", "tls-ca", DROVER_OPTION_STRING, NULL, "FILE", "PEM: who signs the certificates of front doors; without it: the system's list", 0},

@@ -83,8 +83,8 @@ def test_the_budget_is_used_on_a_long_path(servers, budget):
     code, said, report = lib_copy.run(f"--memory={budget}M", source.uri, servers.nbdkit("null", f"{48 * budget}M").uri)
     assert code == 0, said
     assert report["read_window_bytes"]["largest"] == budget * MIB
-    assert report["requests"]["read"] == 48 * budget * 4
-    in_flight = report["requests"]["read"] * 256 * KIB * report["read_latency_us"]["p50"] / report["duration_us"]
+    assert report["requests"]["read"] == 48 * budget * 2
+    in_flight = report["requests"]["read"] * 512 * KIB * report["read_latency_us"]["p50"] / report["duration_us"]
     assert budget * MIB / 3 <= in_flight <= 1.2 * budget * MIB, report
 
 

@@ -17,7 +17,7 @@ static void set_defaults(DroverCopyParams *params)
     params->memory_bytes = MAX(params->memory_bytes, MIB);
     params->unflushed_bytes = MAX(params->unflushed_bytes, 64 * MIB);
     if (params->request_bytes == 0)
-        params->request_bytes = 256 * 1024;
+        params->request_bytes = 512 * 1024;
     params->request_bytes =
         CLAMP(params->request_bytes, DROVER_LEAF_BYTES, MIN(2 * MIB, params->memory_bytes));
     params->request_bytes = params->request_bytes / DROVER_LEAF_BYTES * DROVER_LEAF_BYTES;

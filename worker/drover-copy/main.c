@@ -11,7 +11,7 @@ static const DroverOption options[] = {
     {"", "connections", DROVER_OPTION_INT, "0", "N",
      "Connections to each side, where it allows several; 0: 2 to 4 by processors, up to 16 when latency asks for more", 0},
     {"", "memory", DROVER_OPTION_SIZE, "64M", "SIZE", "Buffers", 0},
-    {"", "request-size", DROVER_OPTION_SIZE, "256K", "SIZE", "Bytes a request, at most 2M", 0},
+    {"", "request-size", DROVER_OPTION_SIZE, "512K", "SIZE", "Bytes a request, at most 2M", 0},
     {"", "digest", DROVER_OPTION_STRING, "none", "none|xxh3|sha256",
      "Hash what is read, a root for each 32 MiB", 0},
     {"", "verify", DROVER_OPTION_BOOL, NULL, NULL, "Read the target back and compare (implies --digest=xxh3)",

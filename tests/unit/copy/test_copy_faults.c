@@ -278,7 +278,7 @@ static void now_and_then_an_error_is_ridden_out(void **state)
 static void one_region_that_breaks_the_server_is_named(void **state)
 {
     (void)state;
-    uint64_t bad = 9 * MIB + 256 * KIB;
+    uint64_t bad = 9 * MIB + 512 * KIB;
     g_autoptr(Server) source = server_new("source", 16 * MIB), target = server_new("target", 16 * MIB);
     server_fill(source, MIB, 100, 8);
     server_start(source, "-r", "");
