@@ -166,6 +166,29 @@ def test_what_would_move_data(bench, alter):
     problem(bench.rest.post("/preflight", request(disks=disks(unknown))), 404, "DRV-VOLUME-MISSING")
 
 
+def test_the_agent_itself_moves_no_data(bench, alter):
+    """Whoever asks: a volume that lies elsewhere is not attached to the appliance."""
+    site = bench.site
+    here, there = site.volume(storageid=site.pools["PS1"]["id"]), site.volume(storageid=site.pools["PS3"]["id"])
+
+    def attach(volume):
+        record = bench.rest.post(f"/volumes/{volume}/attach", wait="30s").json
+        return record["state"] if record["state"] == "done" else record["error"]["code"]
+    assert attach(there) == "DRV-TARGET-PLACEMENT"
+    alter("pools", "PS3", scope="HOST")
+    assert attach(there) == "DRV-TARGET-POOL-LOCAL"
+    assert there not in [r["params"].get("id") for r in bench.cloud.requests("attachVolume")]
+    assert attach(here) == "done"
+    bench.rest.done("POST", f"/volumes/{here}/detach")
+    alter("pools", "PS1", scope="HOST")
+    bench.cloud.fault("listStoragePools", "error", code=432, text="not today")
+    assert attach(here) == "done", "nobody can tell"
+    alter("pools", "PS3", scope="ZONE")
+    assert attach(there) == "done"
+    for volume in (here, there):
+        bench.rest.done("POST", f"/volumes/{volume}/detach")
+
+
 def test_requests_that_are_not_understood(bench):
     for body, field in [({"disks": []}, "name"), ({"name": "x"}, "disks"), (request(disks={}), "disks"), (request(disks=[1]), "disks"),
                         (request(disks=[{"disk_id": "a"}]), "size_bytes"), (request(disks=[{"disk_id": "a", "size_bytes": 0}]), "size_bytes"),

@@ -9,6 +9,7 @@
 #include "volume-agent/operations/call.h"
 #include "volume-agent/operations/look.h"
 #include "volume-agent/operations/owner.h"
+#include "volume-agent/operations/place.h"
 
 #define GIB (UINT64_C(1) << 30)
 #define UNPLUG_TIMEOUT_MS 10000
@@ -127,7 +128,12 @@ bool drover_op_attach_to_appliance(const DroverOpContext *context, DroverOperati
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-MISSING: CloudStack has no volume %s", volume_id);
     g_autofree char *where = g_strdup(drover_json_text(volume, "virtualmachineid"));
     bool root = strcmp(drover_json_text(volume, "type"), "ROOT") == 0;
+    /* Whoever gives a volume back needs it, wherever it lies by now. */
+    bool first = operation->asked->operation_case == DROVER__V1__VOLUME_OPERATION__OPERATION_ATTACH_VOLUME && !operation->asked->undo;
+    bool reached = *where || !first || drover_place_is_reached(context, volume, error);
     json_decref(volume);
+    if (!reached)
+        return false;
     if (*where && (strcmp(where, context->appliance_vm_id) != 0 || root))
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-ELSEWHERE: volume %s is attached to VM %s%s",
                            volume_id, where, root ? " as its root disk" : "");
