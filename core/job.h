@@ -73,6 +73,9 @@ typedef struct {
     int64_t snapshot_at_ms;
     const char *power_state;
     const char *host;
+    const char *firmware;
+    bool secure_boot;
+    const char *guest_id;
 } DroverSourceReport;
 
 /* What an operation yielded; NULL counts as "". */

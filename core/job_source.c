@@ -101,6 +101,11 @@ static void note_place(DroverJob *job, const DroverSourceReport *report)
     job->dirty = true;
     if (*report->host != '\0')
         drover_set_string(&job->source.host, report->host);
+    if (*report->firmware != '\0') {
+        drover_set_string(&job->source.firmware, report->firmware);
+        drover_set_string(&job->source.guest_id, report->guest_id);
+        job->source.secure_boot = report->secure_boot;
+    }
     for (guint i = 0; i < job->disks->len; i++) {
         DroverDisk *disk = job->disks->pdata[i];
         for (size_t k = 0; k < report->n_disks; k++)

@@ -249,6 +249,9 @@ typedef struct {
     /* as last told by a worker */
     char *host;        /* moref */
     char *power_state; /* before we changed it */
+    char *firmware; /* bios or efi */
+    bool secure_boot;
+    char *guest_id; /* as vSphere calls it */
     int64_t snapshot_at_ms;
     bool quiesced;
     GArray *other_disks; /* int32_t, keys of disks that the job leaves out; NULL while not known */

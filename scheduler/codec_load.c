@@ -78,6 +78,9 @@ static void load_source_vm(DroverJob *job, const Drover__V1__SourceVmState *stat
         return;
     drover_set_string(&source->host, state->host);
     drover_set_string(&source->power_state, state->power_state);
+    drover_set_string(&source->firmware, state->firmware);
+    source->secure_boot = state->secure_boot;
+    drover_set_string(&source->guest_id, state->guest_id);
     source->snapshot_at_ms = state->snapshot_at_ms;
     source->quiesced = state->quiesced;
     if (state->other_disks_known) {

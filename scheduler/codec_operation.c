@@ -51,6 +51,9 @@ static void fill_preflight(GPtrArray *arena, Drover__V1__VolumeOperation *messag
     message->preflight_target = asked;
     asked->name = job->name;
     asked->volumes_only = !job->failover_requested;
+    asked->firmware = job->source.firmware;
+    asked->secure_boot = job->source.secure_boot;
+    asked->guest_id = job->source.guest_id;
     asked->target = spec != NULL && spec->target != NULL
                         ? spec->target
                         : codec_new(arena, Drover__V1__TargetSpec, DROVER__V1__TARGET_SPEC__INIT);

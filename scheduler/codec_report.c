@@ -97,6 +97,9 @@ static void read_source_vm(CodecEvent *event, const Drover__V1__SourceVmResult *
         .snapshot_at_ms = result->snapshot_at_ms,
         .power_state = result->power_state,
         .host = result->host,
+        .firmware = result->firmware,
+        .secure_boot = result->secure_boot,
+        .guest_id = result->guest_id,
     };
 }
 

@@ -107,6 +107,9 @@ static Drover__V1__SourceVmState *fill_source_vm(GPtrArray *arena, const DroverJ
     Drover__V1__SourceVmState *message = codec_new(arena, Drover__V1__SourceVmState, DROVER__V1__SOURCE_VM_STATE__INIT);
     message->host = source->host;
     message->power_state = source->power_state;
+    message->firmware = source->firmware;
+    message->secure_boot = source->secure_boot;
+    message->guest_id = source->guest_id;
     message->snapshot_at_ms = source->snapshot_at_ms;
     message->quiesced = source->quiesced;
     message->other_disks_known = source->other_disks != NULL;

@@ -80,6 +80,9 @@ typedef struct {
     const char *power_state;
     const char *host;
     int64_t snapshot_at_ms;
+    const char *firmware; /* bios or efi */
+    bool secure_boot;
+    const char *guest_id;
     const int32_t *other_keys; /* disks of the VM that are not the job's */
     size_t n_other_keys;
 } DroverVmResult;

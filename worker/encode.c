@@ -199,6 +199,9 @@ GBytes *drover_codec_source_vm(const DroverReporterName *name, const DroverTask 
     body.power_state = (char *)result->power_state;
     body.host = (char *)result->host;
     body.snapshot_at_ms = result->snapshot_at_ms;
+    body.firmware = (char *)result->firmware;
+    body.secure_boot = result->secure_boot;
+    body.guest_id = (char *)result->guest_id;
     body.other_disk_keys = (int32_t *)result->other_keys;
     body.n_other_disk_keys = result->n_other_keys;
     event.body_case = DROVER__V1__EVENT__BODY_SOURCE_VM;

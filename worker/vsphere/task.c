@@ -178,6 +178,9 @@ void drover_vm_task_finish(DroverVmTask *task, const DroverVmOutcome *outcome)
         .power_state = outcome->vm == NULL ? "" : outcome->vm->power_state,
         .host = outcome->vm == NULL ? "" : outcome->vm->host,
         .snapshot_at_ms = outcome->snapshot_at_ms,
+        .firmware = outcome->vm == NULL ? "" : outcome->vm->firmware,
+        .secure_boot = outcome->vm != NULL && outcome->vm->secure_boot,
+        .guest_id = outcome->vm == NULL ? "" : outcome->vm->guest_id,
         .other_keys = (const int32_t *)(const void *)others->data,
         .n_other_keys = others->len,
     };

@@ -100,6 +100,8 @@ static void report(Sim *sim, const DroverTask *task)
         .snapshot_moref = task->action == DROVER_SOURCE_SNAPSHOT ? "snapshot-1" : "",
         .power_state = sim->vm.off ? "poweredOff" : "poweredOn",
         .host = "host-9",
+        .firmware = "efi",
+        .guest_id = "debian12_64Guest",
         .snapshot_at_ms = sim->at.now_ms,
     };
     DroverInput input = {.kind = DROVER_INPUT_SOURCE_DONE, .action = task->action, .source = &told};
