@@ -8,9 +8,9 @@ import pytest
 import messages
 from fleet import wait_for
 from lib_tracked import TrackedDisk
-from observe import (MIB, Checkpoints, Written, job_hash, job_log, make_raw, same_content, view, volume_path,
+from observe import (MIB, Checkpoints, Written, exports_of, job_hash, job_log, make_raw, same_content, view, volume_path,
                      wait_job)
-from test_kill import exports_of, kill_agent, kill_scheduler, kill_worker
+from test_kill import kill_agent, kill_scheduler, kill_worker
 
 SIZE_MIB, DATA_MIB, CHANGED_MIB, LIMIT_MIB = 1024, 400, 160, 32
 VICTIMS = {"worker": kill_worker, "scheduler": kill_scheduler, "agent": kill_agent}

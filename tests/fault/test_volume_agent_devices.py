@@ -18,6 +18,8 @@ MIB = 1 << 20
 ROOT_VOLUME = "fedcba98-7654-3210-0123-456789abcdef"
 # Neither device mapper nor md has a disk or partition.
 NO_HOLDERS = "[ -z \"$(ls /sys/block/*/holders/ /sys/block/*/*/holders/ | grep -v :)\" ]"
+# Which names lead where; the times of the links are of no interest.
+NAMES = "find /dev/disk/by-label /dev/disk/by-uuid /dev/disk/by-id -type l 2>/dev/null | sort | while read -r name; do echo \"$name $(readlink \"$name\")\"; done"
 FOUND, NONE, REFUSED, RETRY = 0, 3, 4, 5  # exit codes of device-probe
 
 
@@ -469,7 +471,7 @@ def test_a_running_machine_is_protected_at_once(plain, guest_disks, kind):
         assert said.code == 1 and "NOT PROTECTED: /etc/lvm/devices/drover.devices is missing" in said.output, said
     assert plain.must("/root/appliance/protect.sh") == f"protected; own disks: {serial(ROOT_VOLUME)}"
     assert plain.must("/root/appliance/protect.sh --check") == f"protected; own disks: {serial(ROOT_VOLUME)}"
-    names = plain.must("ls -l /dev/disk/by-label /dev/disk/by-uuid /dev/disk/by-id")
+    names = plain.must(NAMES)
     idents = plug_all(plain, guest_disks[kind])
     for ident in idents:
         path = plain.until(f"device-probe wait {ident} 1 60000").split()[0]
@@ -478,4 +480,4 @@ def test_a_running_machine_is_protected_at_once(plain, guest_disks, kind):
     plain.must(NO_HOLDERS)
     plain.must("udevadm trigger --subsystem-match=block --action=add")
     plain.settle()
-    assert plain.must("ls -l /dev/disk/by-label /dev/disk/by-uuid /dev/disk/by-id") == names
+    assert plain.must(NAMES) == names

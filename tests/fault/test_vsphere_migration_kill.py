@@ -11,7 +11,7 @@ import messages
 from fleet import wait_for
 from lib_vsphere_migration import difference, disk_id, make_lab  # noqa: F401
 from observe import MIB, Checkpoints, Written, view, volume_path, wait_job
-from test_kill import exports_of, kill_scheduler
+from test_kill import kill_scheduler
 
 SIZE_MIB, DATA_MIB, CHANGED_MIB, LIMIT_MIB = 768, 384, 96, 48
 SETTINGS = {"worker": {"copy-slots": 1, "heartbeat-interval": "500ms"},
@@ -52,7 +52,7 @@ def test_killed_after_each_step(make_lab, tmp_path, victim):  # noqa: F811
         return [(place * MIB, MIB) for place in rng.sample(range(SIZE_MIB), pieces)]
 
     lab.guest_writes({2000: data(DATA_MIB)}, seed=1)
-    written = wait_for(lambda: exports_written(fleet), 60, "The NBD server")
+    written = Written(fleet)
     with Checkpoints(fleet, messages) as checkpoints:
         removal = vcsim.rule("RemoveSnapshot_Task", where="task", run_ms=2000, skip=1)  # the first one initialises tracking
         lab.submit(job, tmp_path, bandwidth_limit=f"{LIMIT_MIB}M")
@@ -96,13 +96,6 @@ def test_killed_after_each_step(make_lab, tmp_path, victim):  # noqa: F811
     assert vcsim.vm("web")["power"] == "poweredOff" and vcsim.calls("PowerOffVM_Task") == []
     names = [s["name"] for s in vcsim.history()["snapshots"]]
     assert sorted(n for n in names if not n.endswith("-init")) == [f"drover-{job}-r{n}" for n in range(3)], names
-
-
-def exports_written(fleet):
-    try:
-        return Written(fleet)
-    except (TypeError, OSError):
-        return None
 
 
 def flushed_in(checkpoints, job, number):

@@ -139,6 +139,14 @@ def exports(fleet):
     return answer.decode().splitlines()[:-1]
 
 
+def exports_of(fleet):
+    """The same; none while the NBD server is not there."""
+    try:
+        return exports(fleet)
+    except (OSError, AssertionError, StopIteration):
+        return []
+
+
 def nbdkit_pid(fleet):
     try:
         return int(next(fleet.run_dir.rglob("*.nbdkit.pid")).read_text())
@@ -255,12 +263,13 @@ class Sampler(threading.Thread):
 
 
 class Written:
-    """Counts what nbdkit writes to volumes over all its lives: call before_kill() when it is about to die."""
+    """Counts what nbdkit writes to volumes over all its lives, from before the first write on: call before_kill() when it is
+    about to die."""
 
     def __init__(self, fleet):
         self.fleet = fleet
         self.ended_lives = 0
-        self.pid = nbdkit_pid(fleet)
+        self.pid = wait_for(lambda: nbdkit_pid(fleet), 30, "The NBD server")
         self.base = written_by(self.pid)
 
     def before_kill(self):
