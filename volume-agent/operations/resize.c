@@ -37,8 +37,8 @@ static bool wait_for_size(const DroverOpContext *context, const char *volume_id,
         if (found && device.size_bytes >= size_bytes)
             return true;
         if (drover_boottime_ms() > deadline_ms)
-            return drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-DEVICE-MISSING: volume %s has grown, its device does not show it within %" G_GINT64_FORMAT " s%s%s",
-                               volume_id, context->device_timeout_ms / 1000, why ? ": " : "", why ? why->message : "");
+            return drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-DEVICE-MISSING: no device of volume %s shows its %" G_GUINT64_FORMAT " bytes within %" G_GINT64_FORMAT " s%s%s",
+                               volume_id, size_bytes, context->device_timeout_ms / 1000, why ? ": " : "", why ? why->message : "");
         if (!drover_op_sleep(context, POLL_MS, error))
             return false;
     }

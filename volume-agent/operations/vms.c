@@ -297,9 +297,14 @@ static bool bring_to(const DroverOpContext *context, DroverOperation *operation,
     }
     note_vm(operation, vm);
     json_decref(vm);
-    operation->result.already_done = strcmp(operation->result.vm_state, state) == 0;
+    /* What a failed deployment left can neither be started nor stopped, however often it is tried; and it does not run. */
+    bool wreck = strcmp(operation->result.vm_state, "Error") == 0, stops = strcmp(state, "Stopped") == 0;
+    operation->result.already_done = strcmp(operation->result.vm_state, state) == 0 || (wreck && stops && operation->asked->undo);
     if (operation->result.already_done)
         return true;
+    if (wreck)
+        return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VM-ERROR: the deployment of VM %s failed and left it in Error: destroy it",
+                           vm_id);
     if (!drover_op_call(context, operation, command, parameters, NULL, error) ||
         !vm_must_exist(context, vm_id, &vm, error))
         return false;

@@ -116,6 +116,20 @@ static bool wait_for_device(const DroverOpContext *context, DroverOperation *ope
     return true;
 }
 
+/* A detached volume is attached; then, or when it already was, its device is waited for. */
+static bool plug_in(const DroverOpContext *context, DroverOperation *operation, const char *volume_id, uint64_t minimum_size,
+                    bool attached, GError **error)
+{
+    /* The source has grown since the volume was made. Clients of the REST API ask for that by itself. */
+    if (minimum_size && !*operation->asked->requested_by && !drover_op_grow(context, operation, volume_id, minimum_size, error))
+        return false;
+    const char *const parameters[] = {"id", volume_id, "virtualmachineid", context->appliance_vm_id, NULL};
+    if (!attached && (!drover_owner_hand_over(context, operation, volume_id, context->appliance_vm_id, error) ||
+                      !drover_op_call(context, operation, "attachVolume", parameters, NULL, error)))
+        return false;
+    return wait_for_device(context, operation, volume_id, minimum_size, error);
+}
+
 bool drover_op_attach_to_appliance(const DroverOpContext *context, DroverOperation *operation, const char *volume_id,
                                    uint64_t minimum_size, GError **error)
 {
@@ -138,18 +152,9 @@ bool drover_op_attach_to_appliance(const DroverOpContext *context, DroverOperati
         return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-VOLUME-ELSEWHERE: volume %s is attached to VM %s%s",
                            volume_id, where, root ? " as its root disk" : "");
     drover_set_text(&operation->result.volume_id, volume_id);
-    /* The source has grown since the volume was made. Clients of the REST API ask for that by itself. */
-    if (minimum_size && !*operation->asked->requested_by && !drover_op_grow(context, operation, volume_id, minimum_size, error))
-        return false;
     operation->result.already_done = *where != '\0';
-    if (!*where) {
-        const char *const parameters[] = {"id", volume_id, "virtualmachineid", context->appliance_vm_id, NULL};
-        if (!drover_owner_hand_over(context, operation, volume_id, context->appliance_vm_id, error) ||
-            !drover_op_call(context, operation, "attachVolume", parameters, NULL, error))
-            return false;
-    }
     g_autoptr(GError) why = NULL;
-    if (wait_for_device(context, operation, volume_id, minimum_size, &why))
+    if (plug_in(context, operation, volume_id, minimum_size, *where, &why))
         return true;
     if (g_str_has_prefix(why->message, "DRV-DEVICE-MISSING") && !context->stopping()) {
         /* The host lost it: taking it off lets the next attempt plug it in anew. */
