@@ -5,9 +5,9 @@
 
 #include <jansson.h>
 
-#include "core/estimate.h"
-#include "core/preflight.h"
-#include "core/waves.h"
+#include "core/preflight/estimate.h"
+#include "core/preflight/preflight.h"
+#include "core/preflight/waves.h"
 
 typedef struct {
     DroverVsphereVm *vm; /* owned */

@@ -4,7 +4,7 @@
 #define DROVER_CLI_INVENTORY_H
 
 #include "cli/session.h"
-#include "core/preflight.h"
+#include "core/preflight/preflight.h"
 #include "lib/vsphere/vsphere.h"
 
 typedef struct {

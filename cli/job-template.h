@@ -3,7 +3,7 @@
 #ifndef DROVER_CLI_JOB_TEMPLATE_H
 #define DROVER_CLI_JOB_TEMPLATE_H
 
-#include "core/preflight.h"
+#include "core/preflight/preflight.h"
 #include "lib/vsphere/vm.h"
 
 /* YAML, newly allocated; FINDINGS stand in it as comments. */

@@ -4,7 +4,7 @@
 #define DROVER_CLI_PREFLIGHT_TARGET_H
 
 #include "cli/request.h"
-#include "core/preflight.h"
+#include "core/preflight/preflight.h"
 
 /* A job's disks and name as VM has them, for those who have no job yet; the target is the agent's own choice. */
 void drover_request_for_vm(DroverRequest *request, const DroverVsphereVm *vm);

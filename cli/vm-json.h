@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-#include "core/preflight.h"
+#include "core/preflight/preflight.h"
 #include "lib/vsphere/vm.h"
 
 /* The caller's references. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/apply.h"
 
-#include "core/task.h"
-#include "core/verify.h"
+#include "core/task/task.h"
+#include "core/task/verify.h"
 #include "lib/base/log.h"
 #include "scheduler/apply_event.h"
 #include "scheduler/codec.h"

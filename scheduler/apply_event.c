@@ -2,10 +2,10 @@
 #include "scheduler/apply_event.h"
 
 #include "core/backoff.h"
-#include "core/cells.h"
-#include "core/grants.h"
-#include "core/task.h"
-#include "core/verify.h"
+#include "core/task/cells.h"
+#include "core/dispatch/grants.h"
+#include "core/task/task.h"
+#include "core/task/verify.h"
 #include "scheduler/codec.h"
 
 /* Where an event belongs. */

@@ -12,13 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/cells.h"
-#include "core/fleet.h"
-#include "core/grants.h"
-#include "core/job.h"
-#include "core/model.h"
-#include "core/spec.h"
-#include "core/verify.h"
+#include "core/task/cells.h"
+#include "core/dispatch/fleet.h"
+#include "core/dispatch/grants.h"
+#include "core/job/job.h"
+#include "core/job/model.h"
+#include "core/job/spec.h"
+#include "core/task/verify.h"
 
 /* ---- state records (codec_state.c): each a packed StateRecord */
 

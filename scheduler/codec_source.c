@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sources that belong to a VM: what the spec says of them, and the tasks about the VM as a whole. */
-#include "core/ledger.h"
-#include "core/source_vm.h"
+#include "core/job/ledger.h"
+#include "core/job/source_vm.h"
 #include "scheduler/codec_internal.h"
 
 #define SHUTDOWN_TIMEOUT_MS 600000

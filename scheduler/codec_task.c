@@ -2,8 +2,8 @@
 /* What the leader sends: tasks, control, audit, heartbeats. */
 #include "scheduler/codec_internal.h"
 
-#include "core/planner.h"
-#include "core/source_vm.h"
+#include "core/task/planner.h"
+#include "core/job/source_vm.h"
 #include "drover/v1/control.pb-c.h"
 #include "drover/v1/fleet.pb-c.h"
 #include "drover/v1/task.pb-c.h"

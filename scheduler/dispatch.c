@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/dispatch.h"
 
-#include "core/admission.h"
-#include "core/drain.h"
-#include "core/grants.h"
-#include "core/queue.h"
-#include "core/task.h"
-#include "core/verify.h"
+#include "core/dispatch/admission.h"
+#include "core/job/drain.h"
+#include "core/dispatch/grants.h"
+#include "core/dispatch/queue.h"
+#include "core/task/task.h"
+#include "core/task/verify.h"
 #include "lib/base/log.h"
 #include "scheduler/apply_event.h"
 #include "scheduler/codec.h"

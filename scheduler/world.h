@@ -6,10 +6,10 @@
 #ifndef DROVER_SCHEDULER_WORLD_H
 #define DROVER_SCHEDULER_WORLD_H
 
-#include "core/fleet.h"
-#include "core/grants.h"
-#include "core/job.h"
-#include "core/spec.h"
+#include "core/dispatch/fleet.h"
+#include "core/dispatch/grants.h"
+#include "core/job/job.h"
+#include "core/job/spec.h"
 #include "scheduler/options.h"
 #include "scheduler/outbox.h"
 

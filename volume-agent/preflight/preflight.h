@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Preflight of a target: asks CloudStack for the facts, and core/preflight_target.h judges them. Nothing is changed, so it needs
+ * Preflight of a target: asks CloudStack for the facts, and core/preflight/target.h judges them. Nothing is changed, so it needs
  * no turn among the operations. Blocks on some twenty calls. Any thread.
  */
 #ifndef DROVER_VOLUME_AGENT_PREFLIGHT_PREFLIGHT_H
 #define DROVER_VOLUME_AGENT_PREFLIGHT_PREFLIGHT_H
 
-#include "core/preflight_target.h"
+#include "core/preflight/target.h"
 #include "volume-agent/operations/context.h"
 
 /* Findings, errors first; DroverFinding. NULL when CloudStack could not be asked. */

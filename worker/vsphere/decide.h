@@ -31,7 +31,7 @@ char *drover_vm_initial_name(const DroverVmOrder *order);
 
 /*
  * Towards the round's snapshot. INITIALISED: this attempt has seen tracking begin, whatever the VM's change ids say.
- * REFUSE: PERMANENT, with the codes of core/preflight.h: DRV-SOURCE-HARDWARE, -CBT-IMPOSSIBLE, -CBT-SNAPSHOTS, DRV-SOURCE-MISSING (a disk of the job).
+ * REFUSE: PERMANENT, with the codes of core/preflight/preflight.h: DRV-SOURCE-HARDWARE, -CBT-IMPOSSIBLE, -CBT-SNAPSHOTS, DRV-SOURCE-MISSING (a disk of the job).
  */
 DroverVmStep drover_vm_snapshot_step(const DroverVsphereVm *vm, const DroverVmOrder *order, bool initialised,
                                      GError **error);

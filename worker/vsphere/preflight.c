@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looks at a source VM and changes nothing; what the facts mean is core/preflight.h's. */
-#include "core/preflight.h"
+/* Looks at a source VM and changes nothing; what the facts mean is core/preflight/preflight.h's. */
+#include "core/preflight/preflight.h"
 
 #include "lib/base/log.h"
 #include "worker/vsphere/task.h"

@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/queue.h"
-#include "core/task.h"
-#include "core/verify.h"
+#include "core/dispatch/queue.h"
+#include "core/task/task.h"
+#include "core/task/verify.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define CAPACITY (5 * 128 * MIB + 512)

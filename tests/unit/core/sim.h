@@ -3,9 +3,9 @@
 #ifndef DROVER_TESTS_CORE_SIM_H
 #define DROVER_TESTS_CORE_SIM_H
 
-#include "core/cells.h"
-#include "core/job.h"
-#include "core/spec.h"
+#include "core/task/cells.h"
+#include "core/job/job.h"
+#include "core/job/spec.h"
 
 /* The source VM of a job, where it has one. */
 typedef struct {

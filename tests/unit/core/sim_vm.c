@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/ledger.h"
-#include "core/source_vm.h"
-#include "core/task.h"
+#include "core/job/ledger.h"
+#include "core/job/source_vm.h"
+#include "core/task/task.h"
 
 static const DroverFault lost = {DROVER_ERROR_RETRYABLE, (char *)"DRV-WORKER-LOST", (char *)"DRV-WORKER-LOST: lost"};
 

@@ -5,10 +5,10 @@
 #include <cmocka.h>
 
 #include "core/bits.h"
-#include "core/cells.h"
-#include "core/receipt.h"
-#include "core/task.h"
-#include "core/verify.h"
+#include "core/task/cells.h"
+#include "core/job/receipt.h"
+#include "core/task/task.h"
+#include "core/task/verify.h"
 
 static DroverJob *job_with_disk(DroverDisk **disk, DroverTask **task, uint64_t cells)
 {

@@ -5,10 +5,10 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/drain.h"
-#include "core/ledger.h"
-#include "core/queue.h"
-#include "core/task.h"
+#include "core/job/drain.h"
+#include "core/job/ledger.h"
+#include "core/dispatch/queue.h"
+#include "core/task/task.h"
 #include "sim.h"
 
 static void move_to(Sim *sim, const char *agent)

@@ -4,8 +4,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/estimate.h"
-#include "core/waves.h"
+#include "core/preflight/estimate.h"
+#include "core/preflight/waves.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/task.h"
+#include "core/task/task.h"
 #include "tests/unit/core/sim.h"
 
 static DroverFault retryable = {DROVER_ERROR_RETRYABLE, (char *)"DRV-BUSY", (char *)"DRV-BUSY: busy"};

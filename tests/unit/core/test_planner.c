@@ -5,7 +5,7 @@
 #include <cmocka.h>
 
 #include "core/backoff.h"
-#include "core/planner.h"
+#include "core/task/planner.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)

@@ -5,7 +5,7 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "core/preflight_target_rules.h"
+#include "core/preflight/target_rules.h"
 
 /* A cloud that nothing can be said against: two clusters, one disk of 100 GiB, one network card. */
 typedef struct {

@@ -4,9 +4,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/grants.h"
-#include "core/queue.h"
-#include "core/task.h"
+#include "core/dispatch/grants.h"
+#include "core/dispatch/queue.h"
+#include "core/task/task.h"
 
 typedef struct {
     GPtrArray *jobs;

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/planner.h"
-#include "core/task.h"
+#include "core/task/planner.h"
+#include "core/task/task.h"
 #include "sim.h"
 
 #define MIB (UINT64_C(1) << 20)

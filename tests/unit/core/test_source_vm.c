@@ -5,10 +5,10 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/admission.h"
-#include "core/ledger.h"
-#include "core/source_vm.h"
-#include "core/task.h"
+#include "core/dispatch/admission.h"
+#include "core/job/ledger.h"
+#include "core/job/source_vm.h"
+#include "core/task/task.h"
 #include "tests/unit/core/sim.h"
 
 static DroverFault permanent = {DROVER_ERROR_PERMANENT, (char *)"DRV-NO", (char *)"DRV-NO: cannot be"};

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/spec.h"
+#include "core/job/spec.h"
 
 static const char *const one_site[] = {"site-1", NULL};
 static const char *const two_sites[] = {"site-1", "site-2", NULL};

@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/task.h"
+#include "core/task/task.h"
 
 typedef struct {
     DroverJob *job;

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "core/task.h"
+#include "core/task/task.h"
 #include "drover/v1/event.pb-c.h"
 #include "drover/v1/job.pb-c.h"
 #include "drover/v1/operation.pb-c.h"
