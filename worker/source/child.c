@@ -4,45 +4,31 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libnbd.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/base/error.h"
 #include "lib/base/ids.h"
-#include "lib/base/log.h"
+#include "worker/source/process.h"
 
 #define LISTEN_FD 3 /* fixed by socket activation */
 #define IMAGE_FD 4
 #define IMAGE_NAME "/dev/fd/4"
 #define PID_DIGITS 12
-#define OUTPUT_MAX 2048
+#define STOP_MS 1000
 
 struct DroverNbdChild {
-    pid_t pid;
-    int pidfd;
-    int output; /* memfd: a pipe would block the child when nobody reads */
-    char *socket_path;
-    bool reaped;
+    DroverProcess process;
 };
 
 static int listen_privately(const char *path, GError **error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path) {
-        drover_fail(
-            error, DROVER_ERROR_PERMANENT,
-            "DRV-WORKER-RUN-DIR: the socket name %s is longer than %zu bytes; choose a shorter [worker] run-dir", path,
-            sizeof address.sun_path - 1);
-        return -1;
-    }
     g_strlcpy(address.sun_path, path, sizeof address.sun_path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || chmod(path, 0600) < 0 ||
@@ -94,26 +80,26 @@ static bool spawn(DroverNbdChild *child, int fd, const char *format, unsigned co
                            "DRV-SOURCE-CHILD: qemu-nbd is not installed on this worker (Debian package qemu-utils)");
     g_autofree char *shared = g_strdup_printf("%u", connections + 1);
     /* The description is for people: it says in the process list whose child this is. */
-    const char *argv[] = {program, "-r", "-t", "-e", shared, "-f", format, "-D", child->socket_path, IMAGE_NAME, NULL};
+    const char *argv[] = {program, "-r", "-t", "-e", shared, "-f", format, "-D", child->process.socket_path, IMAGE_NAME, NULL};
     g_autofree char *listen_pid = g_strdup("LISTEN_PID=000000000000");
     const char *envp[] = {listen_pid, "LISTEN_FDS=1", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
     g_assert(strlen(listen_pid) == strlen("LISTEN_PID=") + PID_DIGITS);
 
     int high[3] = {fcntl(listener, F_DUPFD_CLOEXEC, 16), fcntl(fd, F_DUPFD_CLOEXEC, 16),
-                   fcntl(child->output, F_DUPFD_CLOEXEC, 16)};
+                   fcntl(child->process.output, F_DUPFD_CLOEXEC, 16)};
     pid_t parent = getpid();
-    child->pid = high[0] < 0 || high[1] < 0 || high[2] < 0 ? -1 : fork();
+    pid_t pid = high[0] < 0 || high[1] < 0 || high[2] < 0 ? -1 : fork();
     int failure = errno;
-    if (child->pid == 0)
+    if (pid == 0)
         become_child((char *const *)argv, (char *const *)envp, listen_pid + strlen("LISTEN_PID="), high[0], high[1],
                      high[2], parent);
     for (size_t i = 0; i < G_N_ELEMENTS(high); i++)
         if (high[i] >= 0)
             close(high[i]);
-    if (child->pid < 0)
+    if (pid < 0)
         return drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-SOURCE-CHILD: cannot start qemu-nbd: %s",
                            g_strerror(failure));
-    child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0);
+    drover_process_started(&child->process, pid);
     return true;
 }
 
@@ -121,14 +107,12 @@ DroverNbdChild *drover_nbd_child_start(int fd, const char *format, unsigned conn
                                        GError **error)
 {
     g_autoptr(DroverNbdChild) child = g_new0(DroverNbdChild, 1);
-    child->pid = child->pidfd = -1;
-    child->output = memfd_create("qemu-nbd", MFD_CLOEXEC);
     g_autofree char *id = drover_id_new("src-");
-    g_autofree char *path = g_strdup_printf("%s/%s.sock", socket_dir, id);
-    int listener = listen_privately(path, error);
+    if (!drover_process_init(&child->process, "qemu-nbd", g_strdup_printf("%s/%s.sock", socket_dir, id), error))
+        return NULL;
+    int listener = listen_privately(child->process.socket_path, error);
     if (listener < 0)
         return NULL;
-    child->socket_path = g_steal_pointer(&path);
     bool ok = spawn(child, fd, format, connections, listener, error);
     close(listener); /* the child's copy is the only one: when the child ends, clients see it */
     return ok ? g_steal_pointer(&child) : NULL;
@@ -136,19 +120,7 @@ DroverNbdChild *drover_nbd_child_start(int fd, const char *format, unsigned conn
 
 const char *drover_nbd_child_socket(const DroverNbdChild *child)
 {
-    return child->socket_path;
-}
-
-char *drover_nbd_child_output(const DroverNbdChild *child)
-{
-    char buf[OUTPUT_MAX + 1];
-    off_t end = lseek(child->output, 0, SEEK_END);
-    off_t at = end > OUTPUT_MAX ? end - OUTPUT_MAX : 0;
-    ssize_t n = pread(child->output, buf, OUTPUT_MAX, at);
-    buf[n > 0 ? n : 0] = '\0';
-    g_strstrip(g_strdelimit(buf, "\n\r\t", ' '));
-    g_autofree char *valid = g_utf8_make_valid(buf, -1);
-    return drover_redact(valid);
+    return child->process.socket_path;
 }
 
 bool drover_qemu_failed(GError **error, const char *program, const char *output)
@@ -165,22 +137,6 @@ bool drover_qemu_failed(GError **error, const char *program, const char *output)
                            output);
     return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-SOURCE-FORMAT: %s refuses the image: %s", program,
                        *output == '\0' ? "it gives no reason" : output);
-}
-
-/* Waits up to TIMEOUT_MS for the child's end. */
-static bool child_ended(DroverNbdChild *child, int timeout_ms)
-{
-    if (child->reaped)
-        return true;
-    if (child->pidfd >= 0) { /* without one (old kernels), waitpid below asks without waiting */
-        struct pollfd p = {.fd = child->pidfd, .events = POLLIN};
-        if (poll(&p, 1, timeout_ms) <= 0)
-            return false;
-    }
-    if (waitpid(child->pid, NULL, WNOHANG) != child->pid)
-        return false;
-    child->reaped = true;
-    return true;
 }
 
 /* Drives the handshake until the handle is ready; libnbd's own connect calls have no deadline. */
@@ -202,7 +158,7 @@ static bool connect_within(struct nbd_handle *nbd, const char *path, int timeout
 bool drover_nbd_child_size(DroverNbdChild *child, int timeout_ms, uint64_t *size_bytes, GError **error)
 {
     struct nbd_handle *nbd = nbd_create();
-    bool connected = nbd != NULL && connect_within(nbd, child->socket_path, timeout_ms);
+    bool connected = nbd != NULL && connect_within(nbd, child->process.socket_path, timeout_ms);
     int64_t size = connected ? nbd_get_size(nbd) : -1;
     if (connected)
         nbd_shutdown(nbd, 0);
@@ -211,8 +167,8 @@ bool drover_nbd_child_size(DroverNbdChild *child, int timeout_ms, uint64_t *size
         *size_bytes = (uint64_t)size;
         return true;
     }
-    bool ended = child_ended(child, 1000);
-    g_autofree char *output = drover_nbd_child_output(child);
+    bool ended = drover_process_ended(&child->process, 1000);
+    g_autofree char *output = drover_process_output(&child->process);
     if (ended)
         return drover_qemu_failed(error, "qemu-nbd", output);
     return drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-SOURCE-CHILD: qemu-nbd does not answer within %d s%s%s",
@@ -221,30 +177,13 @@ bool drover_nbd_child_size(DroverNbdChild *child, int timeout_ms, uint64_t *size
 
 bool drover_nbd_child_alive(DroverNbdChild *child, GError **error)
 {
-    if (!child_ended(child, 0))
-        return true;
-    g_autofree char *output = drover_nbd_child_output(child);
-    return drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-SOURCE-CHILD: qemu-nbd ended while it was needed%s%s",
-                       *output != '\0' ? ": " : "", output);
+    return drover_process_alive(&child->process, error);
 }
 
 void drover_nbd_child_stop(DroverNbdChild *child)
 {
     if (child == NULL)
         return;
-    if (child->pid > 0 && !child->reaped) {
-        kill(child->pid, SIGTERM);
-        if (!child_ended(child, 1000)) {
-            kill(child->pid, SIGKILL);
-            waitpid(child->pid, NULL, 0);
-        }
-    }
-    if (child->pidfd >= 0)
-        close(child->pidfd);
-    if (child->output >= 0)
-        close(child->output);
-    if (child->socket_path != NULL)
-        unlink(child->socket_path);
-    g_free(child->socket_path);
+    drover_process_clear(&child->process, STOP_MS);
     g_free(child);
 }

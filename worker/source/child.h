@@ -35,9 +35,6 @@ bool drover_nbd_child_size(DroverNbdChild *child, int timeout_ms, uint64_t *size
 /* DRV-SOURCE-CHILD (retryable) with what the child said, when it has ended. Does not block. */
 bool drover_nbd_child_alive(DroverNbdChild *child, GError **error);
 
-/* What the child wrote to standard error, the last 2 KiB on one line; newly allocated, "" when nothing. */
-char *drover_nbd_child_output(const DroverNbdChild *child);
-
 /* Ends the child (SIGTERM, then SIGKILL after a second), reaps it, removes the socket. NULL is allowed. */
 void drover_nbd_child_stop(DroverNbdChild *child);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverNbdChild, drover_nbd_child_stop)
