@@ -9,6 +9,9 @@
 /* So many cells of holes without data are worth a flush of their own. */
 #define FLUSH_CELLS 64
 
+/* Each costs its deadline and all that is not flushed is written again: no good for ever. */
+#define MAX_FLUSH_STALLS 3
+
 /* Calls on_cells_done from a thread of its own, one batch at a time. */
 struct Checkpointer {
     DroverCopy *copy;
@@ -213,8 +216,14 @@ void engine_flush_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
     g_assert(op == copy->flush);
     copy->flush = NULL;
     if (op->lost) {
-        ; /* the cells are void already */
+        /* the cells are void already */
+        if (op->stalled && ++copy->flush_stalls >= MAX_FLUSH_STALLS)
+            engine_fail(copy, DROVER_ERROR_RETRYABLE, NULL,
+                        "DRV-TARGET-FLUSH: %s did not answer a flush within %u s, %u times in a row; its storage is "
+                        "slow or hangs",
+                        drover_side_label(copy->target), copy->params.flush_deadline_ms / 1000, copy->flush_stalls);
     } else if (op->error == 0) {
+        copy->flush_stalls = 0;
         copy->result->flush_requests++;
         copy->last_write_us = now_us;
         change_state(copy, CELL_FLUSHING, CELL_FLUSHED);

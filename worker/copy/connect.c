@@ -68,7 +68,7 @@ void drover_conn_open(DroverConn *conn, int64_t now_us)
     conn->nbd = nbd_create();
     conn->state = CONN_CONNECTING;
     conn->active_us = now_us;
-    conn->doomed = false;
+    conn->doomed = conn->stalled = false;
     if (conn->nbd == NULL || !set_up(side, conn->nbd) ||
         nbd_set_export_name(conn->nbd, side->endpoint->export_name) == -1)
         drover_conn_lost(conn, nbd_get_error(), now_us);
@@ -252,6 +252,7 @@ void drover_conn_lost(DroverConn *conn, const char *text, int64_t now_us)
         drover_op_list_remove(&conn->ops, op);
         side->in_flight--;
         op->lost = true;
+        op->stalled = conn->stalled;
         suspect(side, op);
         if (op->alone)
             side->alone = false;
@@ -263,7 +264,8 @@ void drover_conn_lost(DroverConn *conn, const char *text, int64_t now_us)
         side->loss = true;
         side->reconnects++;
         side->n_ready--;
-        if (now_us - conn->ready_us > LONG_US)
+        /* One that answered nothing until its deadline was none, however long that took. */
+        if (!conn->stalled && now_us - conn->ready_us > LONG_US)
             side->attempts = 0;
     } else if (side->n_ready > 0 && ++conn->failures >= 3) {
         conn->retired = true;

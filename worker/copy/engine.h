@@ -100,6 +100,7 @@ struct DroverCopy {
 
     /* flush and report */
     DroverOp *flush; /* in flight or queued */
+    unsigned flush_stalls; /* flushes in a row that got no answer until their deadline */
     Checkpointer *checkpointer;
 
     /* numbers */

@@ -9,11 +9,16 @@
 
 #define REGION_BYTES (UINT64_C(1) << 30) /* a multiple of the cell, so that a cell lies in one region */
 #define REGIONS_AHEAD 8
+/* A question that goes unanswered so often is given up: its region is read. What is slow once is slow again, so a
+ * stall, which costs a whole deadline, counts more. */
+#define MAX_LOSSES 10
+#define A_STALL 5
 /* A region full of tiny extents takes memory; then look less far ahead. */
 #define RUNS_AHEAD 200000
 
 typedef struct {
     DroverAllocation *map;
+    unsigned losses;
 } Region;
 
 static void region_free(gpointer data)
@@ -72,15 +77,19 @@ void engine_extents_answer(DroverCopy *copy, DroverOp *op, int64_t now_us)
 {
     Region *region = op->owner;
     DroverAllocation *map = region->map;
-    if (op->lost || op->error == ENOMEM) {
+    bool unanswered = op->lost || op->error == ENOMEM;
+    if (unanswered)
+        region->losses += op->stalled ? A_STALL : 1;
+    if (unanswered && region->losses < MAX_LOSSES) {
         /* Ask again; if the next connection has no extents, libnbd refuses the question and it counts as data
          * below. */
         ask(copy, region, now_us);
-    } else if (op->error != 0) {
+    } else if (op->lost || op->error != 0) {
         if (!copy->extents_failed)
             engine_log(copy, DROVER_LOG_INFO, "copy.extents-error",
                        "%s does not tell the extents at %" G_GUINT64_FORMAT " (%s): taken as data",
-                       drover_side_label(copy->source), op->offset, g_strerror(op->error));
+                       drover_side_label(copy->source), op->offset,
+                       op->lost ? "no answer" : g_strerror(op->error));
         copy->extents_failed = true;
         drover_allocation_append(map, map->end - map->known_to, false);
     } else {

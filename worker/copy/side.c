@@ -105,7 +105,7 @@ void drover_side_submit(DroverSide *side, DroverOp *op, int64_t delay_us, int64_
 {
     op->error = 0;
     op->issued_us = 0;
-    op->lost = op->alone = op->broke_often = false;
+    op->lost = op->stalled = op->alone = op->broke_often = false;
     op->not_before_us = delay_us > 0 ? now_us + delay_us : 0;
     drover_op_list_push(delay_us > 0 ? &side->delayed : &side->queue, op);
 }
@@ -276,6 +276,7 @@ static void check_stall(DroverConn *conn, int64_t now_us)
         int64_t limit = conn->flushes > 0 ? config->flush_deadline_us : config->stall_deadline_us;
         if (idle <= limit)
             return;
+        conn->stalled = true;
         g_autofree char *text = g_strdup_printf("no answer for %" G_GINT64_FORMAT " s", idle / 1000000);
         drover_conn_lost(conn, text, now_us);
     }

@@ -44,6 +44,7 @@ typedef struct DroverOp {
     /* the answer */
     int error;        /* 0, or an errno value as NBD knows them */
     bool lost;        /* no answer: the connection broke; whether the server did it is unknown */
+    bool stalled;     /* LOST because nothing was answered on that connection until the deadline */
     bool broke_often; /* lost with five connections, and alone in flight on the last three: do not send it
                          again */
     int64_t latency_us;

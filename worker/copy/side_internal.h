@@ -23,6 +23,7 @@ struct DroverConn {
     DroverOpList ops;  /* in flight */
     unsigned flushes;  /* of them */
     bool doomed;       /* the server said that it goes */
+    bool stalled;      /* its deadline is over */
     bool retired;      /* given up: the server takes fewer connections than it offers */
     unsigned failures; /* attempts in a row that failed while others worked */
     int64_t ready_us;

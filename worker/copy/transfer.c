@@ -83,6 +83,17 @@ static void block_put(DroverCopy *copy, Block *block, int64_t now_us)
     block_free(copy, block);
 }
 
+/* A server that dies of a request will die of it again; storage that hangs may come back. */
+static DroverErrorClass lost_class(const DroverOp *op)
+{
+    return op->stalled ? DROVER_ERROR_RETRYABLE : DROVER_ERROR_PERMANENT;
+}
+
+static const char *lost_how(const DroverOp *op)
+{
+    return op->stalled ? "got no answer until the deadline" : "broke the connection";
+}
+
 /* True when OP was queued again: the server may do better next time. */
 static bool try_again(DroverSide *side, DroverOp *op, int64_t now_us)
 {
@@ -183,10 +194,9 @@ static void write_failed(DroverCopy *copy, const DroverOp *op)
     const char *what = op->kind == DROVER_OP_ZERO ? "zeroing" : "writing";
     const char *label = drover_side_label(copy->target);
     if (op->lost)
-        engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
-                    "DRV-TARGET-WRITE: %s: %s [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
-                    ") broke the connection five times",
-                    label, what, op->offset, op->len);
+        engine_fail(copy, lost_class(op), &region,
+                    "DRV-TARGET-WRITE: %s: %s [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT ") %s five times", label,
+                    what, op->offset, op->len, lost_how(op));
     else if (op->error == ENOSPC)
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
                     "DRV-TARGET-NO-SPACE: %s has no space left at [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
@@ -273,10 +283,9 @@ static void read_failed(DroverCopy *copy, const DroverOp *op)
 {
     DroverRange region = {op->offset, op->len};
     if (op->lost)
-        engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
-                    "DRV-SOURCE-READ: %s: reading [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
-                    ") broke the connection five times",
-                    drover_side_label(copy->source), op->offset, op->len);
+        engine_fail(copy, lost_class(op), &region,
+                    "DRV-SOURCE-READ: %s: reading [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT ") %s five times",
+                    drover_side_label(copy->source), op->offset, op->len, lost_how(op));
     else
         engine_fail(copy, DROVER_ERROR_PERMANENT, &region,
                     "DRV-SOURCE-READ: %s: reading [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT

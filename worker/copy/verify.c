@@ -205,11 +205,13 @@ static bool read_answer(Verifier *v, DroverOp *op, int64_t now_us, GError **erro
     }
     bool ok = !op->lost && op->error == 0;
     if (!ok)
-        drover_fail(error, DROVER_ERROR_PERMANENT,
+        drover_fail(error, op->lost && op->stalled ? DROVER_ERROR_RETRYABLE : DROVER_ERROR_PERMANENT,
                     "DRV-TARGET-READ: reading back [%" G_GUINT64_FORMAT ", +%" G_GUINT64_FORMAT
                     ") of %s failed: %s",
                     op->offset, op->len, drover_side_label(v->side),
-                    op->lost ? "it broke the connection five times" : g_strerror(op->error));
+                    !op->lost     ? g_strerror(op->error)
+                    : op->stalled ? "it got no answer until the deadline, five times"
+                                  : "it broke the connection five times");
     drover_op_free(op);
     if (ok && --piece->pending == 0)
         piece_done(v, piece);

@@ -174,6 +174,51 @@ static void a_stalled_target_is_given_up_and_found_again(void **state)
     assert_same(source, target);
 }
 
+/* Storage that hangs behind a server that lives: no endless circle of reconnects, and worth another try later. */
+static void hanging_storage_ends_as_retryable(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source, *target, *text;
+        bool region;
+    } cases[] = {
+        {"-r --filter=noextents --filter=delay file %s rdelay=3600", "file %s", "DRV-SOURCE-READ", true},
+        {"-r file %s", "--filter=delay file %s wdelay=3600", "DRV-TARGET-WRITE", true},
+        {"-r file %s",
+         "eval get_size='echo 2097152' can_write='exit 0' can_flush='exit 0' thread_model='echo parallel' pread='exit 1' "
+         "pwrite='cat >/dev/null' flush='sleep 3600'",
+         "DRV-TARGET-FLUSH", false},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(Server) source = server_new("source", 2 * MIB), target = server_new("target", 2 * MIB);
+        server_fill(source, MIB, 100, 3);
+        server_start_command(source, cases[i].source);
+        server_start_command(target, cases[i].target);
+        Run run = {0};
+        begin(&run, source, target, (DroverCopyParams){.stall_deadline_ms = 200, .flush_deadline_ms = 200});
+        must_fail(&run, DROVER_ERROR_RETRYABLE, cases[i].text);
+        assert_int_equal(run.result.failed_range.length > 0, cases[i].region);
+        assert_true(run.result.reconnects >= 3);
+    }
+}
+
+/* A source that answers reads but no question for its holes is read as a whole. */
+static void holes_that_are_never_told_are_read(void **state)
+{
+    (void)state;
+    g_autoptr(Server) source = server_new("source", CELL), target = server_new("target", CELL);
+    server_fill(source, MIB, 30, 3);
+    server_fill(target, MIB, 100, 4);
+    server_start(source, "-r --filter=delay", "delay-extents=3600");
+    server_start(target, "", "");
+    Run run = {0};
+    begin(&run, source, target, (DroverCopyParams){.stall_deadline_ms = 200});
+    succeed(&run);
+    assert_same(source, target);
+    assert_false(run.result.extents_available);
+    assert_int_equal(run.result.reconnects, 2);
+}
+
 static void a_lost_target_ends_at_the_deadline(void **state)
 {
     (void)state;
@@ -400,6 +445,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_servers_come_back),
         cmocka_unit_test(a_stalled_target_is_given_up_and_found_again),
+        cmocka_unit_test(hanging_storage_ends_as_retryable),
+        cmocka_unit_test(holes_that_are_never_told_are_read),
         cmocka_unit_test(a_lost_target_ends_at_the_deadline),
         cmocka_unit_test(only_the_caller_can_say_fenced),
         cmocka_unit_test(a_target_that_is_another_after_a_restart),
