@@ -95,7 +95,7 @@ static const char *lost_how(const DroverOp *op)
 }
 
 /* True when OP was queued again: the server may do better next time. */
-static bool try_again(DroverSide *side, DroverOp *op, int64_t now_us)
+static bool try_again(DroverSide *side, DroverWindow *window, DroverOp *op, int64_t now_us)
 {
     if (op->lost) {
         drover_side_submit(side, op, 0, now_us);
@@ -105,6 +105,7 @@ static bool try_again(DroverSide *side, DroverOp *op, int64_t now_us)
     if (op->error == ENOSPC || op->error == EPERM || op->error == EOVERFLOW || op->error == ENOTSUP ||
         ++op->tries >= MAX_TRIES)
         return false;
+    drover_window_refused(window);
     drover_side_submit(side, op, RETRY_US << op->tries, now_us);
     return true;
 }
@@ -258,7 +259,7 @@ void engine_write_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
     } else if (op->lost || op->error != 0) {
         if (zero_otherwise(copy, op, now_us))
             return;
-        if (try_again(copy->target, op, now_us))
+        if (try_again(copy->target, &copy->write_window, op, now_us))
             return;
         write_failed(copy, op);
         drover_op_free(op);
@@ -298,7 +299,7 @@ void engine_read_done(DroverCopy *copy, DroverOp *op, int64_t now_us)
 {
     Block *block = op->owner;
     if (block->epoch == copy->epoch && (op->lost || op->error != 0)) {
-        if (!op->broke_often && try_again(copy->source, op, now_us))
+        if (!op->broke_often && try_again(copy->source, &copy->read_window, op, now_us))
             return;
         read_failed(copy, op);
         drover_op_free(op);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker/copy/window.h"
 
-#include <stdbool.h>
-
 #define SAMPLE_US 50000
 
 static uint64_t within(uint64_t bytes, uint64_t limit_bytes)
@@ -16,6 +14,7 @@ void drover_window_init(DroverWindow *window, uint64_t start_bytes, uint64_t flo
     *window = (DroverWindow){.bytes = within(start_bytes, limit_bytes),
                              .floor_bytes = within(floor_bytes, limit_bytes),
                              .limit_bytes = limit_bytes,
+                             .cap_bytes = limit_bytes,
                              .sample_began_us = now_us,
                              .sample_min_us = UINT64_MAX};
     window->largest = window->bytes;
@@ -38,12 +37,8 @@ static void settle(DroverWindow *window)
     double product = (rises ? 4.0 : 2.0) * (double)rate * (double)min_us / 1e6;
     double batch = 2.0 * (double)rate * DROVER_WINDOW_LEAST_US / 1e6;
     product = product > batch ? product : batch;
-    if (product < (double)window->floor_bytes)
-        window->bytes = window->floor_bytes;
-    else if (product > (double)window->limit_bytes)
-        window->bytes = window->limit_bytes;
-    else
-        window->bytes = (uint64_t)product;
+    product = product > (double)window->floor_bytes ? product : (double)window->floor_bytes;
+    window->bytes = product < (double)window->cap_bytes ? (uint64_t)product : window->cap_bytes;
     window->largest = window->bytes > window->largest ? window->bytes : window->largest;
 }
 
@@ -62,5 +57,18 @@ void drover_window_answered(DroverWindow *window, uint64_t bytes, uint64_t laten
     window->sample_began_us = now_us;
     window->sample_bytes = 0;
     window->sample_min_us = UINT64_MAX;
+    if (!window->refused)
+        window->cap_bytes = within(window->cap_bytes + DROVER_WINDOW_STEP_BYTES, window->limit_bytes);
+    window->refused = false;
     settle(window);
+}
+
+void drover_window_refused(DroverWindow *window)
+{
+    if (window->refused)
+        return;
+    window->refused = true;
+    uint64_t half = window->bytes / 2;
+    window->cap_bytes = half > DROVER_WINDOW_STEP_BYTES ? half : DROVER_WINDOW_STEP_BYTES;
+    window->bytes = within(window->bytes, window->cap_bytes);
 }

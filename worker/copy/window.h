@@ -10,13 +10,17 @@
 #ifndef DROVER_WORKER_COPY_WINDOW_H
 #define DROVER_WORKER_COPY_WINDOW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { DROVER_WINDOW_SAMPLES = 8 };
 #define DROVER_WINDOW_LEAST_US 8000
+#define DROVER_WINDOW_STEP_BYTES (UINT64_C(64) << 10)
 
 typedef struct {
     uint64_t floor_bytes, limit_bytes;
+    uint64_t cap_bytes; /* LIMIT_BYTES, or less since the server refused requests */
+    bool refused;       /* in this sample */
     uint64_t bytes;   /* the window */
     uint64_t largest; /* that it ever was */
     /* the sample being taken */
@@ -34,5 +38,12 @@ void drover_window_init(DroverWindow *window, uint64_t start_bytes, uint64_t flo
                         int64_t now_us);
 /* A request of BYTES was answered after LATENCY_US. */
 void drover_window_answered(DroverWindow *window, uint64_t bytes, uint64_t latency_us, int64_t now_us);
+
+/*
+ * The server answered a request with an error that is worth another try: perhaps it has too much to do (an ESXi host
+ * without NFC memory says so in this way), so less is asked of it. Halves the window, once a sample; it comes back by
+ * DROVER_WINDOW_STEP_BYTES a sample without an error.
+ */
+void drover_window_refused(DroverWindow *window);
 
 #endif

@@ -319,6 +319,26 @@ static void now_and_then_an_error_is_ridden_out(void **state)
     assert_false(run.result.extents_available);
 }
 
+/* A source that serves two reads at a time and refuses the others, as an ESXi host without NFC memory: asked for less,
+ * it serves all of them. */
+static void a_source_that_has_too_much_to_do_is_asked_for_less(void **state)
+{
+    (void)state;
+    g_autoptr(Server) source = server_new("source", CELL), target = server_new("target", CELL);
+    server_fill(source, MIB, 100, 6);
+    server_start_command(source,
+                         "eval get_size='echo 33554432' thread_model='echo parallel' can_multi_conn='exit 0' "
+                         "pread='for s in 1 2; do if mkdir $tmpdir/s$s 2>/dev/null; then "
+                         "dd if=%s bs=1M iflag=skip_bytes,count_bytes skip=$4 count=$3 2>/dev/null; sleep 0.02; "
+                         "rmdir $tmpdir/s$s; exit 0; fi; done; echo ENOMEM no NFC memory >&2; exit 1'");
+    server_start(target, "", "");
+    Run run = {0};
+    begin(&run, source, target, (DroverCopyParams){0});
+    succeed(&run);
+    assert_same(source, target);
+    assert_true(run.result.read_window_bytes[1] <= 3 * MIB);
+}
+
 /* A write into one region kills the server, every time; a server may die four times for other reasons. */
 static void one_region_that_breaks_the_server_is_named(void **state)
 {
@@ -452,6 +472,7 @@ int main(void)
         cmocka_unit_test(a_target_that_is_another_after_a_restart),
         cmocka_unit_test(errors_are_told_apart),
         cmocka_unit_test(now_and_then_an_error_is_ridden_out),
+        cmocka_unit_test(a_source_that_has_too_much_to_do_is_asked_for_less),
         cmocka_unit_test(one_region_that_breaks_the_server_is_named),
         cmocka_unit_test(a_source_that_changes_is_noticed),
         cmocka_unit_test(stopping_keeps_what_is_done),

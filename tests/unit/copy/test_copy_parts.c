@@ -159,6 +159,23 @@ static void the_window_follows_the_path(void **state)
     assert_true(bytes > 10000000 && bytes < 45000000);
     /* And down again. */
     assert_int_equal(settle(&window, 1e8, 200, &now), floor);
+    /* A server that refuses gets half as much, below the floor too, once for all refusals of a sample. */
+    settle(&window, 1e9, 100000, &now);
+    drover_window_refused(&window);
+    drover_window_refused(&window);
+    assert_int_equal(window.bytes, limit / 2);
+    for (int i = 0; i < 20; i++) {
+        now += SECOND;
+        drover_window_refused(&window);
+        drover_window_answered(&window, 256 * KIB, 100000, now);
+    }
+    assert_int_equal(window.bytes, DROVER_WINDOW_STEP_BYTES);
+    /* And slowly all of it again. */
+    settle(&window, 1e9, 100000, &now);
+    assert_true(window.bytes < limit / 2);
+    for (int i = 0; i < 4; i++)
+        settle(&window, 1e9, 100000, &now);
+    assert_int_equal(window.bytes, limit);
 }
 
 static void percentiles_are_right_within_ten_percent(void **state)
