@@ -115,7 +115,7 @@ def test_resume_after_sigkill(dir, serve):
         child.kill()
         child.wait()
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in servers), 10, "the end of its children")
-    done = subprocess.run([*args, "--digest=none"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*args, "--digest=xxh3"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     report = json.loads((dir / "report").read_text())
     assert report["cells"]["before"] >= 6
@@ -141,6 +141,36 @@ def test_resume_refuses_another_copy(dir):
             assert begun.returncode == 0, begun.stderr
         else:
             assert begun.returncode == 2 and (dir / "cells").read_text() == foreign, (foreign, begun.stderr)
+
+
+def test_resume_sees_that_a_server_has_another_disk(dir, serve):
+    """Same URI, same size: an empty target, a target somebody wrote to, a new source. A deleted target file, too."""
+    size = 3 * CELL
+    source, other = make_disk(dir / "s.raw", size, percent=100), make_disk(dir / "o.raw", size, seed=2, percent=100)
+    for path in (dir / "t.raw", dir / "empty.raw"):
+        path.touch()
+        os.truncate(path, size)
+    for name in ("s.raw", "t.raw"):
+        os.link(dir / name, dir / f"served-{name}")
+    from_uri = serve("source", "-r", "eval", f"get_size=echo {size}", "thread_model=echo parallel",
+                     f"pread=dd if={dir}/served-s.raw bs=1M iflag=skip_bytes,count_bytes skip=$4 count=$3 2>/dev/null")
+    to_uri = serve("target", "eval", f"get_size=echo {size}", "thread_model=echo parallel", "can_write=exit 0", "can_flush=exit 0",
+                   f"pread=dd if={dir}/served-t.raw bs=1M iflag=skip_bytes,count_bytes skip=$4 count=$3 2>/dev/null",
+                   f"pwrite=dd of={dir}/served-t.raw bs=1M oflag=seek_bytes conv=notrunc seek=$4 2>/dev/null", "flush=exit 0")
+    args = [f"--resume={dir / 'cells'}", from_uri, to_uri]
+    assert run(*args).returncode == 0
+    assert run(*args).returncode == 0
+    for served, instead in (("t.raw", "empty.raw"), ("s.raw", "o.raw")):
+        os.replace(dir / f"served-{served}", dir / "aside")
+        os.link(dir / instead, dir / f"served-{served}")
+        refused = run(*args)
+        assert refused.returncode == 2 and "DRV-COPY-RESUME" in refused.stderr, refused.stderr
+        os.replace(dir / "aside", dir / f"served-{served}")
+    assert run(*args).returncode == 0
+    assert run(f"--resume={dir / 'files'}", source, dir / "new.raw").returncode == 0
+    (dir / "new.raw").unlink()
+    refused = run(f"--resume={dir / 'files'}", source, dir / "new.raw")
+    assert refused.returncode == 2 and "DRV-COPY-RESUME" in refused.stderr, refused.stderr
 
 
 def test_ranges(dir):

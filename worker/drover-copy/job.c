@@ -25,6 +25,7 @@ typedef struct {
 typedef struct {
     DroverJob *job;
     End source, target;
+    bool created; /* the target: a new file */
     char *token; /* the part behind the dot */
     DroverCells *cells;
     uint64_t already_bytes;
@@ -200,11 +201,10 @@ static bool open_ends(Run *run, GError **error)
     DroverCopyScan scan = {0};
     bool file_target = !is_uri(job->target);
     if (file_target && strcmp(job->target_format, "raw") == 0) {
-        bool created;
         if (!drover_copy_probe(&run->source.endpoint, run->stopped, &scan, error) ||
-            !drover_serve_prepare(job->target, scan.size_bytes, &created, error))
+            !drover_serve_prepare(job->target, scan.size_bytes, &run->created, error))
             return false;
-        job->params.target_is_zero = job->params.target_is_zero || created;
+        job->params.target_is_zero = job->params.target_is_zero || run->created;
     }
     if (file_target) {
         struct stat a, b;
@@ -247,6 +247,72 @@ static bool round_areas(Run *run, const DroverCopyScan *source, DroverRangeset *
     return true;
 }
 
+static void count_different(void *data, uint64_t cell, DroverRange range)
+{
+    (void)cell;
+    (void)range;
+    (*(unsigned *)data)++;
+}
+
+/* The first and the last cell of an earlier run that has data must still be at END what they were: a name says little of
+ * what an NBD server serves today. */
+static bool is_still_there(Run *run, const End *end, uint64_t size, GError **error)
+{
+    const GArray *all = run->cells->cells;
+    DroverCopyCell sample[2];
+    size_t n = 0;
+    for (guint i = 0; i < all->len && n == 0; i++)
+        if (g_array_index(all, DroverCopyCell, i).data_bytes > 0)
+            sample[n++] = g_array_index(all, DroverCopyCell, i);
+    for (guint i = all->len; i-- > 0 && n == 1;)
+        if (g_array_index(all, DroverCopyCell, i).cell == sample[0].cell)
+            break;
+        else if (g_array_index(all, DroverCopyCell, i).data_bytes > 0)
+            sample[n++] = g_array_index(all, DroverCopyCell, i);
+    if (n == 2 && sample[0].cell > sample[1].cell) {
+        DroverCopyCell later = sample[0];
+        sample[0] = sample[1];
+        sample[1] = later;
+    }
+    unsigned differ = 0;
+    uint64_t different = 0;
+    DroverCopyVerify check = {
+        .digest = run->job->params.digest,
+        .size_bytes = size,
+        .cells = sample,
+        .n = n,
+        .connect_deadline_ms = run->job->params.connect_deadline_ms,
+        .reconnect_deadline_ms = run->job->params.reconnect_deadline_ms,
+        .stall_deadline_ms = run->job->params.stall_deadline_ms,
+        .data = &differ,
+        .on_different = count_different,
+    };
+    if (n > 0 && !drover_copy_verify(&end->endpoint, &check, run->stopped, &different, error))
+        return false;
+    return different == 0 ||
+           drover_fail(error, DROVER_ERROR_PERMANENT,
+                       "DRV-COPY-RESUME: %s does not hold what an earlier run copied and noted in %s; it is another disk, or "
+                       "somebody wrote to it. Remove the file to begin anew",
+                       end->label, run->cells->path);
+}
+
+/* Before anything is left out because of what the file says. */
+static bool check_resumed(Run *run, uint64_t size, GError **error)
+{
+    if (run->cells->cells->len == 0)
+        return true;
+    if (run->created)
+        return drover_fail(error, DROVER_ERROR_PERMANENT,
+                           "DRV-COPY-RESUME: the target %s did not exist any more, but %s says that a part of it is copied. "
+                           "Remove the file to begin anew",
+                           run->target.label, run->cells->path);
+    if (run->job->params.digest == DROVER_DIGEST_NONE)
+        return true;
+    /* --verify will look at all of the target, and name what differs. */
+    return is_still_there(run, &run->source, size, error) &&
+           (run->job->verify || is_still_there(run, &run->target, size, error));
+}
+
 static bool open_cells(Run *run, GError **error)
 {
     DroverJob *job = run->job;
@@ -269,7 +335,7 @@ static bool open_cells(Run *run, GError **error)
     }
     run->cells = drover_cells_open(*job->resume_file != '\0' ? job->resume_file : NULL, job->params.digest,
                                    size, run->source.identity, run->target.identity, areas, error);
-    if (run->cells == NULL)
+    if (run->cells == NULL || !check_resumed(run, size, error))
         return false;
     for (guint i = 0; i < run->cells->cells->len; i++) {
         const DroverCopyCell *cell = &g_array_index(run->cells->cells, DroverCopyCell, i);

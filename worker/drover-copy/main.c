@@ -13,7 +13,7 @@ static const DroverOption options[] = {
     {"", "memory", DROVER_OPTION_SIZE, "64M", "SIZE", "Buffers", 0},
     {"", "request-size", DROVER_OPTION_SIZE, "512K", "SIZE", "Bytes a request, at most 2M", 0},
     {"", "digest", DROVER_OPTION_STRING, "none", "none|xxh3|sha256",
-     "Hash what is read, a root for each 32 MiB", 0},
+     "Hash what is read, a root for each 32 MiB; with --resume and not said: xxh3", 0},
     {"", "verify", DROVER_OPTION_BOOL, NULL, NULL, "Read the target back and compare (implies --digest=xxh3)",
      0},
     {"", "rate", DROVER_OPTION_SIZE, "0", "SIZE", "At most so many bytes a second; 0: no limit", 0},
@@ -71,12 +71,14 @@ static bool fill_params(const DroverConfig *config, DroverCopyParams *params, bo
     if (!drover_digest_parse_name(digest, &params->digest))
         return drover_fail(error, DROVER_ERROR_PERMANENT, "--digest: '%s' is not none, xxh3 or sha256",
                            digest);
-    if (verify && params->digest == DROVER_DIGEST_NONE)
+    bool resume = *drover_config_string(config, ".resume") != '\0';
+    /* Going on somewhere wants to see whether it is still the same disk. */
+    if (params->digest == DROVER_DIGEST_NONE &&
+        (verify || (resume && !drover_config_is_set(config, ".digest"))))
         params->digest = DROVER_DIGEST_XXH3;
     int64_t connections = drover_config_int(config, ".connections");
     if (connections > 64)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "--connections must be between 1 and 64, or 0");
-    bool resume = *drover_config_string(config, ".resume") != '\0';
     params->connections = (uint32_t)connections;
     params->memory_bytes = (uint64_t)drover_config_int(config, ".memory");
     params->request_bytes = (uint64_t)drover_config_int(config, ".request-size");
