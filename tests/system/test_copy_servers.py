@@ -112,6 +112,22 @@ def test_sources(servers, disk, target, tmp_path, kind):
         assert report["bytes"]["skipped"] > 0, report
 
 
+def test_what_is_skipped_is_logged(servers, tmp_path):
+    """At debug, with its size: 64 KiB of data every 256 KiB, then nothing."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    with open(source, "wb") as file:
+        file.truncate(80 * MIB)
+        for at in range(0, MIB, 256 * KIB):
+            file.seek(at)
+            file.write(b"\x5a" * (64 * KIB))
+    code, said, report = lib_copy.run("--log-level=debug", servers.nbdkit("-r", "file", source).uri, target)
+    assert code == 0, said
+    small, large = 3 * 192 * KIB, 80 * MIB - MIB + 192 * KIB
+    assert report["bytes"]["skipped"] == small + large, report
+    assert f"copy.hole: {large} bytes at {80 * MIB - large} are a hole" in said, said
+    assert f"copy.holes: {small} bytes in [0, {80 * MIB}) are 3 small holes" in said, said
+
+
 @pytest.mark.parametrize("kind", [*TARGETS, "qemu-nbd", "qcow2", "nbd-server"])
 def test_targets(servers, disk, target, tmp_path, kind):
     if kind == "qemu-nbd":

@@ -93,14 +93,22 @@ void engine_extents_answer(DroverCopy *copy, DroverOp *op, int64_t now_us)
         copy->extents_failed = true;
         drover_allocation_append(map, map->end - map->known_to, false);
     } else {
+        uint64_t from = map->known_to, small_bytes = 0;
+        guint small = 0;
         for (guint i = 0; i < op->runs->len && !drover_allocation_is_complete(map); i++) {
             const DroverRun *run = &g_array_index(op->runs, DroverRun, i);
-            if (run->hole && run->length >= DROVER_CELL_BYTES)
+            uint64_t length = MIN(run->length, map->end - map->known_to);
+            if (run->hole && length >= DROVER_CELL_BYTES)
                 engine_log(copy, DROVER_LOG_DEBUG, "copy.hole",
-                           "%" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT " are a hole", run->length,
-                           map->known_to);
+                           "%" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT " are a hole", length, map->known_to);
+            else if (run->hole)
+                small++, small_bytes += length;
             drover_allocation_append(map, run->length, run->hole);
         }
+        if (small > 0)
+            engine_log(copy, DROVER_LOG_DEBUG, "copy.holes",
+                       "%" G_GUINT64_FORMAT " bytes in [%" G_GUINT64_FORMAT ", %" G_GUINT64_FORMAT ") are %u small holes",
+                       small_bytes, from, map->known_to, small);
         if (!drover_allocation_is_complete(map))
             ask(copy, region, now_us);
     }
