@@ -30,6 +30,7 @@ typedef struct {
     uint32_t transfers_per_host; /* ESXi */
     uint32_t transfers_per_datastore;
     uint32_t transfers_per_vm_disk; /* of one disk of a VM: each has an NFC session of its own */
+    int64_t source_look_ms;         /* how often a VM is looked at while a round holds its snapshot */
 } DroverLimits;
 #define DROVER_LIMITS_DEFAULT                                                                                \
     ((DroverLimits){.claim_timeout_ms = 15000,                                                               \
@@ -44,6 +45,7 @@ typedef struct {
                     .verify_batches = 4,                                                                     \
                     .transfers_per_vcenter = 32,                                                             \
                     .transfers_per_host = 8,                                                                 \
-                    .transfers_per_vm_disk = 1})
+                    .transfers_per_vm_disk = 1,                                                              \
+                    .source_look_ms = 300000})
 
 #endif

@@ -92,8 +92,10 @@ static char *not_admitted(const DroverAdmission *admission, const DroverJob *job
     return why;
 }
 
-static char *old_snapshot(World *world, const DroverJob *job)
+static char *growing_snapshot(World *world, const DroverJob *job)
 {
+    if (*job->source.short_of_room != '\0')
+        return g_strdup(job->source.short_of_room);
     int64_t age_ms = world->now_ms - job->source.snapshot_at_ms;
     if (job->source.snapshot_at_ms == 0 || age_ms < (int64_t)job->source.snapshot_max_age_ms)
         return NULL;
@@ -130,7 +132,7 @@ static void explain(World *world, DroverJob *job, const DroverAdmission *admissi
             why = not_admitted(admission, job);
     }
     if (why == NULL)
-        why = old_snapshot(world, job);
+        why = growing_snapshot(world, job);
     if (!drover_job_wants_agent(job))
         drover_job_set_stall(job, why);
     world_touch(world, job);

@@ -36,6 +36,8 @@ const DroverOption scheduler_options[] = {
     NUMBER("transfers-per-host", "8", "Most copies running at a time from disks of one ESXi host; 0: any number"),
     NUMBER("transfers-per-datastore", "0", "Most copies running at a time from one datastore; 0: any number"),
     NUMBER("transfers-per-vm-disk", "1", "Most copies running at a time from one disk of a VM; 0: any number"),
+    DURATION("source-look-interval", "5m",
+             "How often a source VM and the room on its datastores are looked at while a round holds its snapshot"),
     DURATION("grant-ttl", "30s", "A bandwidth grant expires after this"),
     DURATION("job-retention", "720h", "An ended job that left nothing behind is forgotten after this"),
     DROVER_OPTION_END,
@@ -93,6 +95,7 @@ SchedulerOptions *scheduler_options_read(const DroverConfig *config, GError **er
         .transfers_per_host = (uint32_t)drover_config_int(config, "scheduler.transfers-per-host"),
         .transfers_per_datastore = (uint32_t)drover_config_int(config, "scheduler.transfers-per-datastore"),
         .transfers_per_vm_disk = (uint32_t)drover_config_int(config, "scheduler.transfers-per-vm-disk"),
+        .source_look_ms = drover_config_int(config, "scheduler.source-look-interval"),
     };
     options->heartbeat_interval_ms = drover_config_int(config, "scheduler.heartbeat-interval");
     options->batch_inputs = (unsigned)drover_config_int(config, "scheduler.batch-inputs");

@@ -186,7 +186,7 @@ static bool take_source_vm(const Drover__V1__SourceVmTask *from, DroverTask *to,
     if (*from->vcenter == '\0' || *from->vm_moref == '\0')
         return invalid(error, "the task lacks its vCenter or VM");
     if (from->action < DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_PREFLIGHT ||
-        from->action > DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_POWER_ON)
+        from->action > DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_LOOK)
         return invalid(error, "this worker does not know what to do with the source VM");
     bool about_snapshot = from->action == DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_SNAPSHOT ||
                           from->action == DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_REMOVE_SNAPSHOT;

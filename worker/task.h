@@ -43,6 +43,7 @@ typedef enum {
     DROVER_VM_REMOVE_SNAPSHOT = 3,
     DROVER_VM_POWER_OFF = 4,
     DROVER_VM_POWER_ON = 5,
+    DROVER_VM_LOOK = 6,
 } DroverVmAction;
 
 /* Values equal drover.v1.PowerPolicy, "unspecified" has become ASK. */

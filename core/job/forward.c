@@ -309,6 +309,7 @@ static void copying(Step *step)
     bool all_final = true;
     if (drover_step_rebase(step))
         return;
+    drover_step_source_look(step);
     for (guint i = 0; i < job->disks->len; i++) {
         DroverDisk *disk = job->disks->pdata[i];
         if (*disk->receipt != '\0')

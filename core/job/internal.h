@@ -38,7 +38,7 @@ bool drover_step_decide_round(Step *step, DroverDisk *disk, const DroverInspecti
 void drover_step_remember_round(Step *step); /* in the job's list of rounds */
 
 /* rebase.c */
-bool drover_step_rebase(Step *step); /* the round was cut short, because its snapshot is too old */
+bool drover_step_rebase(Step *step); /* the round was cut short, because its snapshot is too old or has no room */
 bool drover_job_is_rebasing(const DroverJob *job); /* cut short, and the next round not yet planned */
 GArray *drover_disk_areas_with_carried(const DroverDisk *disk, const GArray *areas); /* of DroverRange */
 
@@ -46,6 +46,8 @@ GArray *drover_disk_areas_with_carried(const DroverDisk *disk, const GArray *are
 bool drover_step_source_checked(Step *step); /* round 0: its preflight is done, and every disk's size known */
 /* This round's snapshot is there: the one before is gone, and for the last round the VM is off. */
 bool drover_step_source_frozen(Step *step);
+/* While a round holds its snapshot: whether that has room to grow. */
+void drover_step_source_look(Step *step);
 /* No snapshot is left, or all was tried to remove it; nothing is under way. */
 bool drover_step_source_released(Step *step);
 void drover_step_source_done(Step *step, int action, const DroverSourceReport *report);

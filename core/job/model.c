@@ -86,7 +86,7 @@ void drover_source_vm_copy(DroverSourceVm *to, const DroverSourceVm *from)
 void drover_source_vm_clear(DroverSourceVm *source)
 {
     char **strings[] = {&source->vcenter, &source->vm_moref, &source->vm_uuid, &source->host, &source->power_state,
-                        &source->firmware, &source->guest_id};
+                        &source->firmware, &source->guest_id, &source->short_of_room};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_clear_pointer(strings[i], g_free);
     g_clear_pointer(&source->other_disks, g_array_unref);
@@ -176,7 +176,7 @@ DroverJob *drover_job_new(const char *job_id)
         &job->name,  &job->site,    &job->wanted_agent, &job->agent,       &job->failover_status, &job->moving_to,
         &job->vm_id, &job->vm_name, &job->vm_state,     &job->stall_reason,
         &job->source.vcenter, &job->source.vm_moref, &job->source.vm_uuid, &job->source.host, &job->source.power_state,
-        &job->source.firmware, &job->source.guest_id};
+        &job->source.firmware, &job->source.guest_id, &job->source.short_of_room};
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         *strings[i] = g_strdup("");
     job->phase = DROVER_PHASE_SUBMITTED;

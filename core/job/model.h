@@ -58,6 +58,7 @@ typedef enum {
     DROVER_SOURCE_REMOVE_SNAPSHOT = 3,
     DROVER_SOURCE_POWER_OFF = 4,
     DROVER_SOURCE_POWER_ON = 5,
+    DROVER_SOURCE_LOOK = 6,
 } DroverSourceAction;
 typedef enum {
     DROVER_TASK_READY = 1,
@@ -255,6 +256,9 @@ typedef struct {
     int64_t snapshot_at_ms;
     bool quiesced;
     GArray *other_disks; /* int32_t, keys of disks that the job leaves out; NULL while not known */
+    /* not in the record: a new leader looks again */
+    int64_t looked_at_ms;
+    char *short_of_room; /* which datastore has too little room for a snapshot to grow; "": none */
 } DroverSourceVm;
 /* Replaces TO's facts from the spec by FROM's. */
 void drover_source_vm_copy(DroverSourceVm *to, const DroverSourceVm *from);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A round that takes too long holds its snapshot too long: the snapshot grows and slows its VM down. Then the round is
+ * A round that takes too long holds its snapshot too long: the snapshot grows, slows its VM down, and stops all VMs of a
+ * datastore that it fills. Then the round is
  * cut short and goes on over a younger snapshot: what is copied by now was read back and counts; the next round copies
  * what was still missing, and what changed since the old snapshot (found_change_id of the round that is cut short).
  */
@@ -134,13 +135,14 @@ bool drover_step_rebase(Step *step)
 {
     DroverJob *job = step->job;
     int64_t age_ms = step->at->now_ms - job->source.snapshot_at_ms;
+    bool too_old = age_ms >= (int64_t)job->source.snapshot_max_age_ms;
     if (!job->source.present || job->final_round || job->source.snapshot_at_ms == 0 ||
-        age_ms < (int64_t)job->source.snapshot_max_age_ms || job->paused || job->operations->len > 0 ||
+        (!too_old && *job->source.short_of_room == '\0') || job->paused || job->operations->len > 0 ||
         !every_disk_can(job) || !anything_is_copied(job))
         return false;
     drover_outputs_audit(step->outputs, "warning", "job.rebase", NULL,
-                         "Snapshot of round %u is %" G_GINT64_FORMAT " minutes old: the round goes on over a younger one",
-                         job->round, age_ms / 60000);
+                         "Snapshot of round %u is %" G_GINT64_FORMAT " minutes old%s: the round goes on over a younger one",
+                         job->round, age_ms / 60000, too_old ? "" : " and has no room to grow");
     for (guint i = 0; i < job->disks->len; i++)
         carry(step, job->disks->pdata[i]);
     drover_step_remember_round(step);

@@ -11,11 +11,25 @@
 #include "core/task/task.h"
 #include "lib/base/ids.h"
 
+/* A round has hundreds of them. */
+static void forget_looks(DroverDisk *disk)
+{
+    for (guint i = disk->tasks->len; i-- > 0;) {
+        const DroverTask *task = disk->tasks->pdata[i];
+        if (task->kind != DROVER_TASK_SOURCE_VM || task->action != DROVER_SOURCE_LOOK || !drover_task_is_ended(task))
+            continue;
+        g_ptr_array_add(disk->retired, g_strdup(task->task_id));
+        g_ptr_array_remove_index(disk->tasks, i);
+        disk->dirty = true;
+    }
+}
+
 static void order(Step *step, DroverSourceAction action)
 {
     DroverJob *job = step->job;
     if (drover_source_task(job) != NULL)
         return;
+    forget_looks(job->disks->pdata[0]);
     g_autofree char *counter = g_strdup_printf("%u", ++job->operation_counter);
     g_autofree char *task_id =
         drover_task_id(job->job_id, NULL, job->round, drover_source_action_name(action), counter);
@@ -70,6 +84,31 @@ static void fail_stuck(Step *step, const DroverLedgerEntry *entry)
     drover_fault_clear(&fault);
 }
 
+/* Before a snapshot is taken: round 0 had its preflight, and one of a VM that is off does not grow. */
+static bool has_room(Step *step)
+{
+    const DroverJob *job = step->job;
+    const DroverSourceVm *source = &job->source;
+    if (job->round == 0 || job->final_round)
+        return true;
+    bool looked = source->looked_at_ms >= job->round_started_at_ms;
+    if (looked && *source->short_of_room == '\0')
+        return true;
+    if (!looked || step->at->now_ms - source->looked_at_ms >= step->limits->source_look_ms)
+        order(step, DROVER_SOURCE_LOOK);
+    return false;
+}
+
+void drover_step_source_look(Step *step)
+{
+    const DroverJob *job = step->job;
+    const DroverSourceVm *source = &job->source;
+    int64_t since_ms = MAX(source->looked_at_ms, source->snapshot_at_ms);
+    if (source->present && source->snapshot_at_ms > 0 && !job->final_round && !job->paused &&
+        step->at->now_ms - since_ms >= step->limits->source_look_ms)
+        order(step, DROVER_SOURCE_LOOK);
+}
+
 bool drover_step_source_frozen(Step *step)
 {
     DroverJob *job = step->job;
@@ -87,7 +126,7 @@ bool drover_step_source_frozen(Step *step)
     } else if (job->final_round && !drover_source_is_off(job)) {
         drover_ledger_intend(job, DROVER_LEDGER_SOURCE_POWER, "", name, step->at->now_ms);
         order(step, DROVER_SOURCE_POWER_OFF);
-    } else {
+    } else if (has_room(step)) {
         drover_ledger_intend(job, DROVER_LEDGER_SNAPSHOT, "", name, step->at->now_ms);
         order(step, DROVER_SOURCE_SNAPSHOT);
     }
@@ -227,6 +266,23 @@ static void frozen(Step *step, const DroverSourceReport *report)
     no_disk_was_added(step, report);
 }
 
+static void looked(Step *step, const DroverSourceReport *report)
+{
+    DroverSourceVm *source = &step->job->source;
+    const char *found = "";
+    note_place(step->job, report);
+    source->looked_at_ms = step->at->now_ms;
+    for (size_t i = 0; i < report->n_findings && *found == '\0'; i++)
+        if (g_str_equal(report->findings[i].severity, "error") && g_str_equal(report->findings[i].code, "DRV-SOURCE-SPACE"))
+            found = report->findings[i].message;
+    bool was = *source->short_of_room != '\0';
+    drover_set_string(&source->short_of_room, found);
+    if (*found != '\0' && !was)
+        drover_outputs_audit(step->outputs, "warning", "source.room", NULL, "%s", found);
+    else if (*found == '\0' && was)
+        drover_outputs_audit(step->outputs, "info", "source.room", NULL, "The datastores of VM %s have room again", source->vm_moref);
+}
+
 void drover_step_source_done(Step *step, int action, const DroverSourceReport *report)
 {
     DroverJob *job = step->job;
@@ -251,6 +307,9 @@ void drover_step_source_done(Step *step, int action, const DroverSourceReport *r
     case DROVER_SOURCE_POWER_ON:
         drover_ledger_gone(job, DROVER_LEDGER_SOURCE_POWER, "");
         drover_outputs_audit(step->outputs, "info", "source.on", NULL, "VM %s is as it was before the failover", job->source.vm_moref);
+        break;
+    case DROVER_SOURCE_LOOK:
+        looked(step, report);
         break;
     default:
         break;
@@ -279,6 +338,11 @@ void drover_step_source_failed(Step *step, int action, const DroverFault *fault)
         entry->undo_failures = step->limits->max_failures;
         drover_outputs_audit(step->outputs, "error", "source.left-over", NULL, "DRV-LEFT-OVER: %s of VM %s was given up: %s",
                              drover_source_action_name(action), job->source.vm_moref, fault->message);
+    } else if (action == DROVER_SOURCE_LOOK) { /* what the round does with the VM fails by itself, if it must */
+        job->source.looked_at_ms = step->at->now_ms;
+        drover_set_string(&job->source.short_of_room, "");
+        drover_outputs_audit(step->outputs, "warning", "source.not-seen", NULL, "VM %s could not be looked at: %s",
+                             job->source.vm_moref, fault->message);
     } else if (!undoing && action == DROVER_SOURCE_POWER_OFF && g_strcmp0(fault->code, "DRV-SOURCE-POWER-WAIT") == 0) {
         failover_waits(step, fault);
     } else if (!undoing) {

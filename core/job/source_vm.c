@@ -7,8 +7,8 @@
 
 const char *drover_source_action_name(int action)
 {
-    static const char *const names[] = {"preflight", "snapshot", "remove-snapshot", "power-off", "power-on"};
-    return action >= DROVER_SOURCE_PREFLIGHT && action <= DROVER_SOURCE_POWER_ON ? names[action - 1] : "unknown";
+    static const char *const names[] = {"preflight", "snapshot", "remove-snapshot", "power-off", "power-on", "look"};
+    return action >= DROVER_SOURCE_PREFLIGHT && action <= DROVER_SOURCE_LOOK ? names[action - 1] : "unknown";
 }
 
 bool drover_source_action_undoes(int action)
@@ -18,7 +18,7 @@ bool drover_source_action_undoes(int action)
 
 bool drover_source_action_changes(int action)
 {
-    return action != DROVER_SOURCE_PREFLIGHT;
+    return action != DROVER_SOURCE_PREFLIGHT && action != DROVER_SOURCE_LOOK;
 }
 
 char *drover_source_snapshot_name(const DroverJob *job)

@@ -87,7 +87,7 @@ static void check_room(DroverPreflight *p, const DroverVsphereDatastore *datasto
                 "vMotion)", datastore->name, free_text, needed_text);
 }
 
-static void check_datastores(DroverPreflight *p)
+void drover_preflight_datastores(DroverPreflight *p)
 {
     uint64_t all = 0;
     for (guint k = 0; k < p->disks->len; k++)
@@ -113,7 +113,7 @@ static void check_datastores(DroverPreflight *p)
 
 void drover_preflight_place(DroverPreflight *p)
 {
-    check_datastores(p);
+    drover_preflight_datastores(p);
     const char *host = *p->vm->host_address ? p->vm->host_address : "the ESXi host";
     if (p->more->port_902 == DROVER_REACH_CLOSED)
         drover_find(p, DROVER_FINDING_ERROR, "DRV-SOURCE-PORT-902", 0,

@@ -26,6 +26,7 @@ bool drover_preflight_sees(const DroverPreflight *p);
 void drover_preflight_vm(DroverPreflight *p);
 void drover_preflight_tracking(DroverPreflight *p);
 void drover_preflight_disks(DroverPreflight *p);
+void drover_preflight_datastores(DroverPreflight *p);
 void drover_preflight_place(DroverPreflight *p);
 void drover_preflight_guest(DroverPreflight *p);
 

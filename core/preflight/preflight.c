@@ -106,6 +106,21 @@ GPtrArray *drover_preflight_source(const DroverVsphereVm *vm, const int32_t *dis
     return drover_findings_by_severity(findings);
 }
 
+GPtrArray *drover_preflight_room(const DroverVsphereVm *vm, const int32_t *disk_keys, size_t n)
+{
+    static const DroverPreflightFacts nothing;
+    g_autoptr(GPtrArray) disks = g_ptr_array_new();
+    g_autoptr(GPtrArray) findings = g_ptr_array_new();
+    DroverPreflight p = {vm, disks, &nothing, findings};
+    for (guint i = 0; i < vm->disks->len; i++) {
+        DroverVsphereDisk *disk = g_ptr_array_index(vm->disks, i);
+        if (!n || contains(disk_keys, n, disk->key))
+            g_ptr_array_add(disks, disk);
+    }
+    drover_preflight_datastores(&p);
+    return drover_findings_by_severity(findings);
+}
+
 bool drover_preflight_stops(const GPtrArray *findings)
 {
     for (guint i = 0; i < findings->len; i++)

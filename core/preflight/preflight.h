@@ -54,6 +54,8 @@ typedef struct {
 /* Findings about VM and those of its disks that DISK_KEYS lists (n 0: all), errors first; DroverFinding. MORE may be NULL. */
 GPtrArray *drover_preflight_source(const DroverVsphereVm *vm, const int32_t *disk_keys, size_t n,
                                    const DroverPreflightFacts *more);
+/* The same, about room for snapshots on the VM's datastores only (DRV-SOURCE-SPACE, -DATASTORE). */
+GPtrArray *drover_preflight_room(const DroverVsphereVm *vm, const int32_t *disk_keys, size_t n);
 /* The worst severity among FINDINGS is an error. */
 bool drover_preflight_stops(const GPtrArray *findings);
 

@@ -164,3 +164,28 @@ def test_snapshots_that_become_too_old(make_lab, tmp_path):  # noqa: F811
     assert (kind, moved) == ("deep-verify", 0), job_log(lab.fleet, "old")
     lab.check_round("old", last + 2)
     assert len(written) > 20 and rounds
+
+
+def test_a_datastore_that_fills(make_lab, tmp_path):  # noqa: F811
+    """The snapshot goes at once, what was read back stays, and none is taken until there is room; a full datastore stops all its VMs."""
+    cells = 4
+    lab = make_lab(disks=[cells * CELL], fleet={"settings": {"scheduler": {"source-look-interval": "500ms"}}})
+    vcsim, fleet = lab.vcsim, lab.fleet
+    lab.guest_writes({2000: [(n * CELL + MIB, 20 * MIB) for n in range(cells)]}, seed=1)
+    lab.submit("full", tmp_path, bandwidth_limit="12M")
+    wait_for(lambda: int(job_hash(fleet, "full").get("bytes_transferred", 0)) > 0, 120, "The first cell")
+    vcsim.set_free("datastore1", "100M")  # a snapshot may need as much as the disk holds
+    wait_for(lambda: "job.rebase" in job_log(fleet, "full"), 60, "The end of the round")
+    wait_for(lambda: vcsim.vm("web")["snapshots"] == [], 60, "The end of its snapshot")
+    wait_for(lambda: "datastore1" in job_hash(fleet, "full").get("stall_reason", ""), 60, "The reason of the stall")
+    assert "no room to grow" in job_log(fleet, "full"), job_log(fleet, "full")
+    lab.guest_writes({2000: [(7 * MIB, 3 * MIB)]}, seed=2)
+    taken, looks = len(vcsim.history()["snapshots"]), len(vcsim.calls("RetrievePropertiesEx"))
+    wait_for(lambda: len(vcsim.calls("RetrievePropertiesEx")) > looks + 2, 30, "Some more looks")
+    assert len(vcsim.history()["snapshots"]) == taken and job_hash(fleet, "full")["status"] != "completed"
+    vcsim.set_free("datastore1", "100G")
+    wait_job(fleet, "full", seconds=120)
+    lab.check_round("full", 1)
+    assert "have room again" in job_log(fleet, "full") and vcsim.vm("web")["snapshots"] == []
+    moved = sum(moved for _, moved in lab.rounds("full").values())
+    assert moved <= (cells * 20 + 3) * MIB + 2 * CELL, moved  # nothing twice but what was under way and not read back

@@ -65,3 +65,13 @@ bool drover_vm_preflight(DroverVmTask *task, GError **error)
     finish(task, vm, findings);
     return true;
 }
+
+bool drover_vm_look(DroverVmTask *task, GError **error)
+{
+    g_autoptr(DroverVsphereVm) vm = drover_vm_task_observe(task, error);
+    if (vm == NULL)
+        return false;
+    g_autoptr(GPtrArray) findings = drover_preflight_room(vm, task->order->disk_keys, task->order->n_disk_keys);
+    finish(task, vm, findings);
+    return true;
+}

@@ -65,12 +65,17 @@ static bool have_session(DroverVmTask *task, GError **error)
     return task->session != NULL;
 }
 
+static bool changes_something(const DroverVmOrder *order)
+{
+    return order->action != DROVER_VM_PREFLIGHT && order->action != DROVER_VM_LOOK;
+}
+
 DroverVsphereVm *drover_vm_task_observe(DroverVmTask *task, GError **error)
 {
     const DroverVmOrder *order = task->order;
     if (!have_session(task, error))
         return NULL;
-    if (order->action != DROVER_VM_PREFLIGHT &&
+    if (changes_something(order) &&
         !drover_vsphere_wait_idle(task->session->vsphere, order->vm_moref, &task->wait, error))
         return NULL;
     return drover_vsphere_vm(task->session->vsphere, order->vm_moref, order->vm_uuid, task->wait.cancel, error);
@@ -197,7 +202,7 @@ static bool act(DroverVmTask *task, GError **error)
         return drover_fail(error, DROVER_ERROR_PERMANENT,
                            "DRV-SOURCE-KIND: this worker knows no vCenter; name its file of vCenters in [vsphere] "
                            "vcenters");
-    if (task->order->action != DROVER_VM_PREFLIGHT && !drover_running_wait_confirmed(task->running, error))
+    if (changes_something(task->order) && !drover_running_wait_confirmed(task->running, error))
         return false;
     switch (task->order->action) {
     case DROVER_VM_PREFLIGHT:
@@ -210,6 +215,8 @@ static bool act(DroverVmTask *task, GError **error)
         return drover_vm_power_off(task, error);
     case DROVER_VM_POWER_ON:
         return drover_vm_power_on(task, error);
+    case DROVER_VM_LOOK:
+        return drover_vm_look(task, error);
     }
     return drover_fail(error, DROVER_ERROR_PERMANENT, "DRV-TASK-INVALID: action %d is not known", task->order->action);
 }

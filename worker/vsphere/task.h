@@ -52,6 +52,7 @@ void drover_vm_task_finish(DroverVmTask *task, const DroverVmOutcome *outcome);
 
 /* One action each; each ends with drover_vm_task_finish or an error. */
 bool drover_vm_preflight(DroverVmTask *task, GError **error);
+bool drover_vm_look(DroverVmTask *task, GError **error);
 bool drover_vm_snapshot(DroverVmTask *task, GError **error);
 bool drover_vm_remove_snapshot(DroverVmTask *task, GError **error);
 bool drover_vm_power_off(DroverVmTask *task, GError **error);

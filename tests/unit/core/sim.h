@@ -17,7 +17,7 @@ typedef struct {
     unsigned frozen;       /* what the snapshot holds of that */
     unsigned snapshots;    /* taken so far */
     int32_t extra_key;     /* a disk that nobody named; 0: none */
-    const char *finding;   /* code of an error that the preflight finds; NULL: none */
+    const char *finding;   /* code of an error that a preflight or a look finds; NULL: none */
 } SimVm;
 
 typedef struct Sim {

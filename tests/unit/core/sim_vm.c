@@ -61,6 +61,7 @@ static void act(Sim *sim, const DroverTask *task)
     SimVm *vm = &sim->vm;
     switch ((DroverSourceAction)task->action) {
     case DROVER_SOURCE_PREFLIGHT:
+    case DROVER_SOURCE_LOOK:
         break;
     case DROVER_SOURCE_SNAPSHOT:
         take_snapshot(sim);
@@ -89,10 +90,11 @@ static void report(Sim *sim, const DroverTask *task)
     for (; n < sim->job->disks->len; n++)
         disks[n] = (DroverSourceDisk){2000 + (int32_t)n, 5 * 128 * (UINT64_C(1) << 20) + 512, "datastore-1"};
     DroverSourceFinding finding = {"error", sim->vm.finding, sim->vm.finding, 0};
-    bool looks = task->action == DROVER_SOURCE_PREFLIGHT || task->action == DROVER_SOURCE_SNAPSHOT;
+    bool judges = task->action == DROVER_SOURCE_PREFLIGHT || task->action == DROVER_SOURCE_LOOK;
+    bool looks = judges || task->action == DROVER_SOURCE_SNAPSHOT;
     DroverSourceReport told = {
         .findings = &finding,
-        .n_findings = task->action == DROVER_SOURCE_PREFLIGHT && sim->vm.finding != NULL,
+        .n_findings = judges && sim->vm.finding != NULL,
         .disks = disks,
         .n_disks = looks ? n : 0,
         .other_keys = &sim->vm.extra_key,

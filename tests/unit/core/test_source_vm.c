@@ -304,6 +304,8 @@ static void disturb(Sim *sim, GRand *random)
     }
     case 6:
         sim->at.now_ms += g_rand_int_range(random, 0, 100000);
+        if (sim->job->phase > DROVER_PHASE_PREFLIGHT)
+            sim->vm.finding = g_rand_int_range(random, 0, 4) == 0 ? "DRV-SOURCE-SPACE" : NULL;
         sim_command(sim, DROVER_INPUT_TICK);
         break;
     default:
@@ -320,6 +322,7 @@ static void test_random_sequences(void **state)
         Sim *sim = sim_new_vm((unsigned)g_rand_int_range(random, 1, 4), g_rand_boolean(random));
         for (int i = g_rand_int_range(random, 0, 200); i > 0; i--)
             disturb(sim, random);
+        sim->vm.finding = NULL;
         sim_command(sim, DROVER_INPUT_RESUME);
         sim_finish(sim);
         bool served = g_str_equal(sim->vm_state, "Running") && *sim->vm_id != '\0';
@@ -412,6 +415,53 @@ static void test_rebase_needs_progress(void **state)
 
 /* ---- admission */
 
+/* The datastore fills while a round holds its snapshot: that goes at once, and none is taken before there is room. */
+static void test_rebase_for_room(void **state)
+{
+    (void)state;
+    Sim *sim = sim_new_vm(1, false);
+    sim->job->range_bytes = 2 * DROVER_CELL_BYTES;
+    run_until_copying(sim, 0);
+    DroverDisk *disk = sim->job->disks->pdata[0];
+    assert_null(drover_source_task(sim->job));
+    for (int i = 0; i < 3; i++) {
+        sim->vm.finding = i < 2 ? NULL : "DRV-SOURCE-SPACE";
+        sim->at.now_ms += sim->limits.source_look_ms;
+        sim_command(sim, DROVER_INPUT_TICK);
+        DroverTask *look = drover_source_task(sim->job);
+        assert_non_null(look);
+        assert_int_equal(look->action, DROVER_SOURCE_LOOK);
+        if (i == 1) { /* nobody could look: the copy goes on */
+            give_up(sim, look, &permanent);
+            assert_int_equal(sim->job->phase, DROVER_PHASE_COPYING);
+        } else {
+            sim_vm_run(sim, look, SIM_VM_TOLD);
+        }
+    }
+    unsigned looks = 0;
+    for (guint i = 0; i < disk->tasks->len; i++)
+        looks += ((const DroverTask *)disk->tasks->pdata[i])->action == DROVER_SOURCE_LOOK;
+    assert_int_equal(looks, 1);
+    assert_int_equal(disk->retired->len, 2);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_COPYING); /* nothing is copied yet */
+    assert_string_not_equal(sim->job->source.short_of_room, "");
+    sim_run_task(sim, disk, next_copy(disk), false);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_REPLICATING);
+    for (int i = 0; i < 1000; i++)
+        sim_fair(sim);
+    assert_null(sim->vm.snapshot);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_PREPARE);
+    assert_int_equal(sim->job->round, 1);
+    sim->vm.finding = NULL;
+    sim->at.now_ms += sim->limits.source_look_ms;
+    sim_finish(sim);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_COMPLETED);
+    assert_int_equal(sim->job->rounds->len, 2);
+    assert_string_equal(sim->job->source.short_of_room, "");
+    expect_released(sim, false);
+    sim_free(sim);
+}
+
 static void test_admission(void **state)
 {
     (void)state;
@@ -458,6 +508,7 @@ int main(void)
         cmocka_unit_test(test_random_sequences),
         cmocka_unit_test(test_rebase),
         cmocka_unit_test(test_rebase_needs_progress),
+        cmocka_unit_test(test_rebase_for_room),
         cmocka_unit_test(test_admission),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -255,7 +255,7 @@ static void test_source_vm_task(void **state)
     assert_int_equal(task->vm.disk_keys[1], 2001);
     assert_int_equal(task->vm.power_policy, DROVER_POWER_ASK);
     assert_string_equal(task->vm.snapshot_name, "drover-j-r0");
-    vm.action = (Drover__V1__SourceVmAction)6;
+    vm.action = (Drover__V1__SourceVmAction)(DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_LOOK + 1);
     assert_null(decode_vm(&vm, &error));
     g_clear_error(&error);
     vm.action = DROVER__V1__SOURCE_VM_ACTION__SOURCE_VM_ACTION_POWER_OFF;
