@@ -183,16 +183,20 @@ BAD_REGION = ("if [ $4 -le 5242880 ] && [ $(( $4 + $3 )) -gt 5242880 ]; then ech
 
 @pytest.mark.parametrize("case,code,part", [
     ("no space", 2, "DRV-TARGET-NO-SPACE"), ("bad region", 2, "DRV-SOURCE-READ"), ("short", 2, "DRV-TARGET-TOO-SMALL"),
-    ("read-only", 2, "DRV-TARGET-READ-ONLY"), ("nobody", 3, "DRV-COPY-CONNECT"), ("flush", 3, "DRV-TARGET-FLUSH")])
+    ("half a block", 2, "DRV-TARGET-BLOCK"), ("read-only", 2, "DRV-TARGET-READ-ONLY"), ("nobody", 3, "DRV-COPY-CONNECT"), ("flush", 3, "DRV-TARGET-FLUSH")])
 def test_failures_are_told_apart(servers, disk, target, case, code, part):
     source = servers.nbdkit("-r", "file", disk).uri
     arguments = ["--connect-timeout=1s"]
     if case == "bad region":
         source = servers.nbdkit("eval", f"get_size=echo {SIZE}", f"pread={BAD_REGION}", "thread_model=echo parallel").uri
+    if case == "half a block":  # a source that ends on a sector, and not on a block of its larger target
+        source = servers.nbdkit("-r", "--filter=truncate", "file", disk, f"truncate={SIZE - 512}").uri
     uri = {
         "no space": lambda: servers.nbdkit("--filter=error", "file", target, "error-pwrite=ENOSPC", "error-pwrite-rate=100%").uri,
         "bad region": lambda: servers.nbdkit("file", target).uri,
         "short": lambda: servers.nbdkit("--filter=truncate", "file", target, f"truncate={SIZE - 512}").uri,
+        "half a block": lambda: servers.nbdkit("--filter=blocksize-policy", "file", target, "blocksize-minimum=4K",
+                                               "blocksize-preferred=4K", "blocksize-error-policy=error").uri,
         "read-only": lambda: servers.nbdkit("-r", "file", target).uri,
         "nobody": lambda: f"nbd+unix:///?socket={servers.dir}/nobody",
         "flush": lambda: servers.nbdkit("eval", f"get_size=echo {SIZE}", "can_write=exit 0", "can_flush=exit 0",
@@ -200,6 +204,8 @@ def test_failures_are_told_apart(servers, disk, target, case, code, part):
     }[case]()
     got, said, report = lib_copy.run(*arguments, source, uri)
     assert got == code and part in said, said
+    if case in ("short", "half a block", "read-only"):
+        assert target.read_bytes() == b"\xa5" * SIZE  # refused before the first byte
     if case == "bad region":
         failed = report["failed_range"]
         assert failed["offset"] <= 5 * MIB < failed["offset"] + failed["length"], report

@@ -197,7 +197,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DroverCopy, drover_copy_free)
  * Errors carry their class: RETRYABLE (deadline over, peer lost, stopped), PERMANENT (no space, read-only or
  * too small target, a region that cannot be read or written: result->failed_range), FENCED (is_fenced said
  * so), or what on_cells_done returned. Codes: DRV-COPY-CONNECT, DRV-COPY-LOST, DRV-COPY-STOPPED,
- * DRV-SOURCE-READ, DRV-SOURCE-CHANGED, DRV-SOURCE-SHORT, DRV-TARGET-TOO-SMALL, DRV-TARGET-READ-ONLY,
+ * DRV-SOURCE-READ, DRV-SOURCE-CHANGED, DRV-SOURCE-SHORT, DRV-TARGET-TOO-SMALL, DRV-TARGET-BLOCK, DRV-TARGET-READ-ONLY,
  * DRV-TARGET-NO-SPACE, DRV-TARGET-WRITE, DRV-TARGET-FLUSH, DRV-FENCED, and those of lib/tls/tls.h.
  */
 bool drover_copy_run(DroverCopy *copy, DroverCopyResult *result, GError **error);

@@ -37,6 +37,22 @@ static bool check_sides(DroverCopy *copy, GError **error)
     return true;
 }
 
+/* The last write would not fill the target's block, which it would refuse after hours: better now. */
+static bool check_tail(const DroverCopy *copy, GError **error)
+{
+    const DroverExportInfo *target = drover_side_info(copy->target);
+    uint64_t tail = copy->end % MAX(target->min_block, 1);
+    size_t n = 0;
+    const DroverRange *ranges = copy->areas != NULL ? drover_rangeset_ranges(copy->areas, &n) : NULL;
+    bool touched = copy->areas == NULL || (n > 0 && ranges[n - 1].offset + ranges[n - 1].length > copy->end - tail);
+    if (tail == 0 || copy->end == target->size || !touched)
+        return true;
+    return drover_fail(error, DROVER_ERROR_PERMANENT,
+                       "DRV-TARGET-BLOCK: %s takes blocks of %" G_GUINT64_FORMAT " bytes, the source's %" G_GUINT64_FORMAT
+                       " bytes do not end on one; use a target with smaller blocks",
+                       drover_side_label(copy->target), target->min_block, copy->end);
+}
+
 bool engine_plan(DroverCopy *copy, GError **error)
 {
     const DroverExportInfo *source = drover_side_info(copy->source), *target = drover_side_info(copy->target);
@@ -54,6 +70,8 @@ bool engine_plan(DroverCopy *copy, GError **error)
         drover_rangeset_clip(copy->areas, copy->begin, copy->end - copy->begin);
         drover_rangeset_align(copy->areas, copy->block_align, copy->end);
     }
+    if (!check_tail(copy, error))
+        return false;
     copy->use_extents = !copy->params.no_extents && source->has_extents;
     if (!copy->params.no_extents && !source->has_extents)
         engine_log(copy, DROVER_LOG_INFO, "copy.no-extents",
