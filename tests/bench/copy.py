@@ -390,7 +390,9 @@ class Bench:
     def run(self):
         try:
             for name in self.args.case or self.CASES:
+                began = time.monotonic()
                 self.CASES[name](self)
+                print(f"{name}: {time.monotonic() - began:.0f} s in all", file=sys.stderr, flush=True)
                 if self.args.write_doc and not self.args.quick:
                     write_doc(self.rows)
         finally:

@@ -88,6 +88,16 @@ def test_the_budget_is_used_on_a_long_path(servers, budget):
     assert budget * MIB / 3 <= in_flight <= 1.2 * budget * MIB, report
 
 
+def test_small_areas_get_connections_on_a_long_path(servers, tmp_path):
+    """Their bytes are few, their requests many: 16 at a time a connection would be a hundred round trips one after the other."""
+    (tmp_path / "areas").write_text("".join(f"{n * MIB} 512\n" for n in range(2000)))
+    source = servers.nbdkit("--filter=delay", "pattern", "2G", "rdelay=100ms")
+    code, said, report = lib_copy.run(f"--ranges={tmp_path / 'areas'}", source.uri, servers.nbdkit("null", "2G").uri)
+    assert code == 0, said
+    assert report["bytes"]["data"] == report["bytes"]["read"] == 2000 * 512
+    assert report["connections"]["source"] >= 6, report
+
+
 def ask_pause(control, letter):
     with socket.socket(socket.AF_UNIX) as pause:
         pause.connect(str(control))

@@ -145,7 +145,9 @@ static void grow_connections(DroverCopy *copy)
     } ends[] = {{copy->source, &copy->read_window, &copy->read_latency},
                 {copy->target, &copy->write_window, &copy->write_latency}};
     for (size_t i = 0; i < G_N_ELEMENTS(ends); i++) {
-        uint64_t requests = ends[i].window->bytes / copy->params.request_bytes;
+        /* Small areas and small blocks make many requests of few bytes. */
+        uint64_t outstanding = drover_side_in_flight(ends[i].side) + drover_side_queued(ends[i].side);
+        uint64_t requests = MAX(ends[i].window->bytes / copy->params.request_bytes, outstanding);
         if (drover_latency_percentile(ends[i].latency, 5) >= LONG_PATH_US)
             drover_side_grow(ends[i].side, (requests + REQUESTS_A_CONNECTION - 1) / REQUESTS_A_CONNECTION);
     }
