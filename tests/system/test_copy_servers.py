@@ -148,6 +148,20 @@ def test_targets(servers, disk, target, tmp_path, kind):
     assert first_difference(disk, target, 0, SIZE) is None
 
 
+def test_zeroes_punch_holes_unless_space_is_wanted(servers, disk, target, tmp_path):
+    def allocated(path):
+        return path.stat().st_blocks * 512
+
+    for options, new in (([], False), (["--allocated"], False), (["--allocated"], True)):
+        target.write_bytes(b"\xa5" * SIZE)
+        where = tmp_path / "new" if new else servers.nbdkit("file", target).uri
+        code, said, _ = lib_copy.run("--verify", *options, servers.nbdkit("-r", "file", disk).uri, where)
+        assert code == 0, said
+        path = tmp_path / "new" if new else target
+        assert first_difference(disk, path, 0, SIZE) is None
+        assert (allocated(path) >= SIZE) == bool(options), (options, new, allocated(path))
+
+
 def test_nothing_but_the_source_is_written(servers, disk):
     """The checkwrite filter refuses every write and every zero that differs from what is there."""
     target = servers.nbdkit("--filter=checkwrite", "file", disk)

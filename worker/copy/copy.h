@@ -140,6 +140,7 @@ typedef struct {
     DroverDigestAlgorithm digest; /* 0: DROVER_DIGEST_NONE */
     bool no_extents;              /* do not ask the source for holes */
     bool target_is_zero;          /* ranges not done read as zero at the target: write no zeroes */
+    bool allocated;               /* zeroes must not punch holes into the target (NBD_CMD_FLAG_NO_HOLE) */
     bool no_flush;                /* for comparisons only: cells count as done without a flush */
 
     uint32_t connections; /* per side where multi-conn is offered; default: 4, up to 16 while latency asks for

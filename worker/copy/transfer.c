@@ -142,7 +142,8 @@ static void submit_zero(DroverCopy *copy, Block *block, uint64_t offset, uint64_
         return;
     }
     DroverOp *op = drover_op_new(DROVER_OP_ZERO, offset, len, NULL, block);
-    op->flags = info->can_fast_zero ? LIBNBD_CMD_FLAG_FAST_ZERO : 0;
+    op->flags = (info->can_fast_zero ? LIBNBD_CMD_FLAG_FAST_ZERO : 0) |
+                (copy->params.allocated ? LIBNBD_CMD_FLAG_NO_HOLE : 0);
     block->pending++;
     drover_side_submit(copy->target, op, 0, now_us);
 }

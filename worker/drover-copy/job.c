@@ -204,7 +204,7 @@ static bool open_ends(Run *run, GError **error)
         if (!drover_copy_probe(&run->source.endpoint, run->stopped, &scan, error) ||
             !drover_serve_prepare(job->target, scan.size_bytes, &run->created, error))
             return false;
-        job->params.target_is_zero = job->params.target_is_zero || run->created;
+        job->params.target_is_zero = job->params.target_is_zero || (run->created && !job->params.allocated);
     }
     if (file_target) {
         struct stat a, b;

@@ -21,6 +21,8 @@ static const DroverOption options[] = {
      "The same, read from FILE at once and whenever its content changes; what is no size leaves the rate as it is", 0},
     {"", "extents", DROVER_OPTION_BOOL, "true", NULL, "Ask the source for holes, and do not read those", 0},
     {"", "target-is-zero", DROVER_OPTION_BOOL, NULL, NULL, "The target reads as zero: write no zeroes", 0},
+    {"", "allocated", DROVER_OPTION_BOOL, NULL, NULL,
+     "Zeroes take space at the target: no holes are punched, and a new file gets none", 0},
     {"", "flush", DROVER_OPTION_BOOL, "true", NULL, "Flush the target before success is said", 0},
     {"", "progress", DROVER_OPTION_STRING, NULL, "bar|json|none",
      "Progress on standard error; without a value: bar", 0},
@@ -85,6 +87,7 @@ static bool fill_params(const DroverConfig *config, DroverCopyParams *params, bo
     params->rate_bytes_per_second = (uint64_t)drover_config_int(config, ".rate");
     params->no_extents = !drover_config_bool(config, ".extents");
     params->target_is_zero = drover_config_bool(config, ".target-is-zero");
+    params->allocated = drover_config_bool(config, ".allocated");
     params->no_flush = !drover_config_bool(config, ".flush");
     params->connect_deadline_ms = (uint32_t)MIN(drover_config_int(config, ".connect-timeout"), G_MAXUINT32);
     params->reconnect_deadline_ms =
