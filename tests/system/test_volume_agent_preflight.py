@@ -316,7 +316,7 @@ def test_the_calls_that_need_rights_are_those_that_are_made():
 
 def test_every_finding_is_documented():
     codes = set()
-    for source in (ROOT / "core").glob("preflight_target*.c"):
+    for source in (ROOT / "core/preflight").glob("target*.c"):
         codes |= set(re.findall(r'"(DRV-TARGET-[A-Z-]+)"', source.read_text()))
     table = (ROOT / "docs/cloudstack.md").read_text()
     assert len(codes) > 30

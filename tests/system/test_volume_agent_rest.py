@@ -19,7 +19,7 @@ import nbd
 import pytest
 import yaml
 
-from fleet import free_port
+from fleet import free_port, wait_for
 from lib_agent import AGENT, GIB
 from lib_rest import TOKENS, Bench, Pki, Rest, client_context, own, problem, raw, serve, write_tokens
 
@@ -116,7 +116,7 @@ def test_a_volume_from_its_creation_to_its_end(bench):
     opened = rest.done("POST", "/exports", {"volume_id": volume, "job_id": "by-hand"})["result"]
     assert opened["generation"] == 1 and "token" not in json.dumps(opened)
     problem(rest.get(f"/exports/{volume}/token"), 404, "DRV-REST-PATH")
-    kept = bench.leader.exports()[volume]  # the journal has the token, no answer has
+    kept = wait_for(lambda: bench.leader.exports().get(volume), 20, "The export in the journal")  # the journal has the token, no answer has
     shown = rest.get(f"/exports/{volume}").json
     assert kept.token and kept.token not in json.dumps(shown) + rest.get("/exports").body.decode()
     h = nbd.NBD()
@@ -304,14 +304,15 @@ def test_force_sync_reports_and_repairs(bench):
 
     detached = ("volume-detached", gone, False)
     assert differences() == {("export-volume-elsewhere", gone, False), ("export-device-moved", moved, False), detached}
-    assert gone in leader.exports()
+    wait_for(lambda: gone in leader.exports(), 20, "The export in the journal")
     assert differences(repair=True) == {("export-volume-elsewhere", gone, True), ("export-device-moved", moved, False), detached}
     rest.done("POST", f"/volumes/{gone}/detach")
-    assert gone not in leader.exports() and moved in leader.exports()
+    wait_for(lambda: gone not in leader.exports(), 20, "The end of the export in the journal")
+    assert moved in leader.exports()
     for kind in ("dev", "sys/block"):
         (base / kind / "vdy").rename(base / "lost" if kind == "dev" else base / "lost-too")
     assert {(k, v) for k, v, _ in differences(repair=True)} == {("export-device-missing", moved), ("volume-device-missing", moved)}
-    assert moved not in leader.exports()
+    wait_for(lambda: moved not in leader.exports(), 20, "The end of the other one")
     rest.done("POST", f"/volumes/{moved}/detach")
     assert differences() == set()
 

@@ -174,9 +174,9 @@ class Double(Client):
         return self.control("state")
 
     def requests(self, command=None):
-        """Requests from the log, oldest first."""
+        """Requests from the log, oldest first; without a line that is just being written."""
         with open(os.path.join(self.dir, "requests.log"), encoding="utf-8") as file:
-            rows = [row for row in map(json.loads, file) if "n" in row]
+            rows = [row for row in (json.loads(line) for line in file if line.endswith("\n")) if "n" in row]
         return [row for row in rows if command in (None, row["command"])]
 
     def devices(self, vm_id):
