@@ -38,6 +38,7 @@ static void try_file(const uint8_t *data, size_t size, DroverRangeset *areas)
         added.cell++;
     if (added.cell < limit)
         g_assert(drover_cells_add(cells, &added, 1, NULL));
+    g_clear_pointer(&cells, drover_cells_free); /* and its lock */
     g_autoptr(DroverCells) again = drover_cells_open(path, DROVER_DIGEST_XXH3, disk, "source", "target", areas, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(again->cells->len, ==, before + (added.cell < limit));

@@ -143,6 +143,19 @@ def test_resume_refuses_another_copy(dir):
             assert begun.returncode == 2 and (dir / "cells").read_text() == foreign, (foreign, begun.stderr)
 
 
+def test_one_copy_at_a_time_goes_on_from_a_file(dir):
+    source = make_disk(dir / "s.raw", CELL, percent=100)
+    args = [f"--resume={dir / 'cells'}", source, dir / "t.raw"]
+    first = subprocess.Popen([DROVER_COPY, "--rate=1M", *args], stderr=subprocess.DEVNULL)
+    wait_for(lambda: (dir / "cells").exists() and (dir / "cells").read_text(), 60, "the file")
+    second = run(*args)
+    assert second.returncode == 3 and "DRV-COPY-RESUME" in second.stderr, second.stderr
+    first.kill()
+    first.wait()
+    assert run(*args).returncode == 0
+    assert same(source, dir / "t.raw")
+
+
 def test_resume_sees_that_a_server_has_another_disk(dir, serve):
     """Same URI, same size: an empty target, a target somebody wrote to, a new source. A deleted target file, too."""
     size = 3 * CELL

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define MAX_FILE (256u << 20)
@@ -169,6 +170,10 @@ static bool load(DroverCells *cells, const Expected *expected, GError **error)
     if (cells->fd == -1)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "%s cannot be opened: %s", cells->path,
                            g_strerror(errno));
+    /* Two at a time would note each cell twice. The lock goes with the process, however it ends. */
+    if (flock(cells->fd, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK)
+        return drover_fail(error, DROVER_ERROR_RETRYABLE, "DRV-COPY-RESUME: another drover-copy is at work with %s",
+                           cells->path);
     off_t size = lseek(cells->fd, 0, SEEK_END);
     if (size > (off_t)MAX_FILE)
         return drover_fail(error, DROVER_ERROR_PERMANENT, "%s is too large for a file of --resume",
