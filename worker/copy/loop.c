@@ -142,12 +142,14 @@ static void grow_connections(DroverCopy *copy)
         DroverSide *side;
         const DroverWindow *window;
         const DroverLatency *latency;
-    } ends[] = {{copy->source, &copy->read_window, &copy->read_latency},
-                {copy->target, &copy->write_window, &copy->write_latency}};
+        uint64_t largest; /* request */
+    } ends[] = {{copy->source, &copy->read_window, &copy->read_latency, copy->read_max},
+                {copy->target, &copy->write_window, &copy->write_latency, copy->write_max}};
     for (size_t i = 0; i < G_N_ELEMENTS(ends); i++) {
-        /* Small areas and small blocks make many requests of few bytes. */
-        uint64_t outstanding = drover_side_in_flight(ends[i].side) + drover_side_queued(ends[i].side);
-        uint64_t requests = MAX(ends[i].window->bytes / copy->params.request_bytes, outstanding);
+        uint64_t requests = ends[i].window->bytes / ends[i].largest;
+        /* Small areas make many requests of few bytes. At the target zeroes wait, too, and they need no connections. */
+        if (ends[i].side == copy->source)
+            requests = MAX(requests, drover_side_in_flight(copy->source) + drover_side_queued(copy->source));
         if (drover_latency_percentile(ends[i].latency, 5) >= LONG_PATH_US)
             drover_side_grow(ends[i].side, (requests + REQUESTS_A_CONNECTION - 1) / REQUESTS_A_CONNECTION);
     }
