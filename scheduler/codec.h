@@ -151,7 +151,9 @@ DroverProcess *codec_heartbeat(const uint8_t *value, size_t len, int64_t *at_ms,
 
 GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task,
                            int64_t now_ms);
-GBytes *codec_source_vm_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, int64_t now_ms);
+/* FULL_HOSTS: ESXi hosts with TRANSFERS_PER_HOST copies, what a preflight tells; NULL: none. */
+GBytes *codec_source_vm_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task,
+                             const char *const *full_hosts, uint32_t transfers_per_host, int64_t now_ms);
 /* RATE: bytes per second, 0 unlimited. The disk's export must be open and its token known. */
 GBytes *codec_copy_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, uint64_t rate,
                         int64_t now_ms);

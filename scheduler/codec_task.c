@@ -42,13 +42,17 @@ GBytes *codec_inspect_task(const DroverJob *job, const DroverDisk *disk, const D
     return packed;
 }
 
-GBytes *codec_source_vm_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task, int64_t now_ms)
+GBytes *codec_source_vm_task(const DroverJob *job, const DroverDisk *disk, const DroverTask *task,
+                             const char *const *full_hosts, uint32_t transfers_per_host, int64_t now_ms)
 {
     g_autoptr(GPtrArray) arena = codec_arena();
     Drover__V1__Task message = envelope(job, task->task_id, disk->disk_id, task->attempt, now_ms);
     message.assigned_to = task->owner_process;
     message.body_case = DROVER__V1__TASK__BODY_SOURCE_VM;
     message.source_vm = codec_source_vm(arena, job, task);
+    message.source_vm->full_hosts = (char **)full_hosts;
+    message.source_vm->n_full_hosts = full_hosts != NULL ? g_strv_length((GStrv)full_hosts) : 0;
+    message.source_vm->transfers_per_host = transfers_per_host;
     return codec_pack(&message.base);
 }
 

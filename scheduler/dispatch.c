@@ -298,7 +298,19 @@ static void write_control(World *world, DroverJob *job, GHashTable *rates, uint6
                              world->now_ms));
 }
 
-static void send_tasks(World *world, const DroverJob *job, const GArray *assigned, GHashTable *rates)
+static GBytes *source_vm_task(World *world, GPtrArray *active, const DroverAssignment *one)
+{
+    const DroverLimits *limits = &world->options->limits;
+    g_auto(GStrv) full = NULL;
+    if (one->task->action == DROVER_SOURCE_PREFLIGHT) {
+        g_autoptr(DroverAdmission) admission = drover_admission_of(active, limits);
+        full = drover_admission_full_hosts(admission, active, one->job->source.vcenter);
+    }
+    return codec_source_vm_task(one->job, one->disk, one->task, (const char *const *)full, limits->transfers_per_host,
+                                world->now_ms);
+}
+
+static void send_tasks(World *world, GPtrArray *active, const DroverJob *job, const GArray *assigned, GHashTable *rates)
 {
     for (guint i = 0; i < assigned->len; i++) {
         const DroverAssignment *one = &g_array_index(assigned, DroverAssignment, i);
@@ -311,7 +323,7 @@ static void send_tasks(World *world, const DroverJob *job, const GArray *assigne
         GBytes *task = copies ? codec_copy_task(job, one->disk, one->task,
                                                 grant != NULL ? grant->bytes_per_second : 0, world->now_ms)
                        : one->task->kind == DROVER_TASK_SOURCE_VM
-                           ? codec_source_vm_task(job, one->disk, one->task, world->now_ms)
+                           ? source_vm_task(world, active, one)
                            : codec_inspect_task(job, one->disk, one->task, world->now_ms);
         outbox_add(world->outbox, topic, one->task->partition, job->job_id, task);
         g_ptr_array_add(world->handed_out, one->task);
@@ -339,7 +351,7 @@ static void hand_out(World *world, GPtrArray *active, bool refresh_grants)
             continue;
         uint64_t floor = drover_grants_floor(job->bandwidth_limit, DROVER_LIMITED_TASKS_MAX);
         g_autoptr(GHashTable) rates = renew_grants(world, job, floor);
-        send_tasks(world, job, assigned, rates);
+        send_tasks(world, active, job, assigned, rates);
         write_control(world, job, rates, floor);
         world_touch(world, job);
     }

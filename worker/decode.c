@@ -209,6 +209,10 @@ static bool take_source_vm(const Drover__V1__SourceVmTask *from, DroverTask *to,
                            : (DroverPowerPolicy)from->power_policy;
     vm->shutdown_timeout_ms = from->shutdown_timeout_ms;
     vm->stay_off = from->stay_off;
+    vm->transfers_per_host = from->transfers_per_host;
+    vm->full_hosts = g_new0(char *, from->n_full_hosts + 1);
+    for (size_t i = 0; i < from->n_full_hosts; i++)
+        vm->full_hosts[i] = g_strdup(from->full_hosts[i]);
     return true;
 }
 

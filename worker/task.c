@@ -21,6 +21,7 @@ void drover_task_free(DroverTask *task)
     g_free(task->vm.snapshot_name);
     g_free(task->vm.snapshot_description);
     g_free(task->vm.snapshot_moref);
+    g_strfreev(task->vm.full_hosts);
     g_free(task->done_cells);
     g_free(task->target.volume_id);
     g_free(task->target.host);

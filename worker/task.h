@@ -64,6 +64,8 @@ typedef struct {
     DroverPowerPolicy power_policy;
     uint64_t shutdown_timeout_ms;
     bool stay_off; /* power on: only take the guard away */
+    char **full_hosts; /* preflight: ESXi hosts with TRANSFERS_PER_HOST copies; NULL-terminated */
+    uint32_t transfers_per_host;
 } DroverVmOrder;
 
 /* Strings are never NULL. */

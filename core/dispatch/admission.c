@@ -7,6 +7,11 @@ typedef struct {
 } Gate;
 enum { GATES = 5 };
 
+static char *host_key(const DroverSourceVm *source)
+{
+    return g_strdup_printf("ESXi host %s of vCenter %s", source->host, source->vcenter);
+}
+
 static void gates_of(const DroverAdmission *admission, const DroverJob *job, const DroverDisk *disk, Gate gates[GATES])
 {
     const DroverLimits *limits = admission->limits;
@@ -19,8 +24,7 @@ static void gates_of(const DroverAdmission *admission, const DroverJob *job, con
     gates[1] = (Gate){g_strdup_printf("disk %s of job %s", disk->disk_id, job->job_id), limits->transfers_per_vm_disk};
     gates[2] = (Gate){g_strdup_printf("vCenter %s", source->vcenter), limits->transfers_per_vcenter};
     if (*source->host != '\0')
-        gates[3] = (Gate){g_strdup_printf("ESXi host %s of vCenter %s", source->host, source->vcenter),
-                          limits->transfers_per_host};
+        gates[3] = (Gate){host_key(source), limits->transfers_per_host};
     if (*disk->datastore != '\0')
         gates[4] = (Gate){g_strdup_printf("datastore %s of vCenter %s", disk->datastore, source->vcenter),
                           limits->transfers_per_datastore};
@@ -71,6 +75,23 @@ char *drover_admission_refuse(const DroverAdmission *admission, const DroverJob 
         g_free(gates[i].key);
     }
     return why;
+}
+
+GStrv drover_admission_full_hosts(const DroverAdmission *admission, GPtrArray *jobs, const char *vcenter)
+{
+    g_autoptr(GStrvBuilder) full = g_strv_builder_new();
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    uint32_t most = admission->limits->transfers_per_host;
+    for (guint j = 0; j < jobs->len && most > 0; j++) {
+        const DroverSourceVm *source = &((const DroverJob *)jobs->pdata[j])->source;
+        if (!source->present || *source->host == '\0' || !g_str_equal(source->vcenter, vcenter) ||
+            !g_hash_table_add(seen, source->host))
+            continue;
+        g_autofree char *key = host_key(source);
+        if (running_at(admission, key) >= most)
+            g_strv_builder_add(full, source->host);
+    }
+    return g_strv_builder_end(full);
 }
 
 DroverAdmission *drover_admission_of(GPtrArray *jobs, const DroverLimits *limits)

@@ -23,6 +23,8 @@ DroverAdmission *drover_admission_of(GPtrArray *jobs, const DroverLimits *limits
 
 /* One more copy of DISK runs. */
 void drover_admission_count(DroverAdmission *admission, const DroverJob *job, const DroverDisk *disk);
+/* The ESXi hosts of VCENTER that are at their limit: morefs, newly allocated, NULL-terminated. JOBS: those that were counted. */
+GStrv drover_admission_full_hosts(const DroverAdmission *admission, GPtrArray *jobs, const char *vcenter);
 /* NULL when one more copy of DISK may run, else what has reached its limit, for people; newly allocated. */
 char *drover_admission_refuse(const DroverAdmission *admission, const DroverJob *job, const DroverDisk *disk);
 

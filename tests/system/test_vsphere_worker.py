@@ -260,6 +260,11 @@ def test_preflight(leader, vcsim):
     vcsim.deny("VirtualMachine.State.CreateSnapshot")
     task = leader.hand_out(vm_task(leader, vcsim, "PREFLIGHT"), worker)  # changes nothing: no confirmation
     result = leader.event(task, "source_vm", 60).source_vm
+    assert "DRV-SOURCE-NFC" not in {f.code for f in result.findings}
+    task = vm_task(leader, vcsim, "PREFLIGHT", transfers_per_host=8)
+    task.source_vm.full_hosts.extend(["host-of-others", result.host])
+    result = leader.event(leader.hand_out(task, worker), "source_vm", 60).source_vm
+    assert [f.severity for f in result.findings if f.code == "DRV-SOURCE-NFC"] == ["warning"], result
     errors = {f.code for f in result.findings if f.severity == "error"}
     assert {"DRV-SOURCE-RIGHTS", "DRV-SOURCE-PORT-902"} <= errors, result
     assert result.power_state == "poweredOn" and [d.disk_key for d in result.disks] == [2000]

@@ -56,7 +56,10 @@ bool drover_vm_preflight(DroverVmTask *task, GError **error)
                                                               drover_privilege_names(), task->wait.cancel, error);
     if (missing == NULL)
         return false;
+    bool full = g_strv_contains((const char *const *)task->order->full_hosts, vm->host);
     DroverPreflightFacts more = {
+        .nfc_running = full ? task->order->transfers_per_host : 0,
+        .nfc_limit = task->order->transfers_per_host,
         .missing_privileges = (const char *const *)missing,
         .port_902 = reach(task, vm),
     };

@@ -413,8 +413,6 @@ static void test_rebase_needs_progress(void **state)
     sim_free(sim);
 }
 
-/* ---- admission */
-
 /* The datastore fills while a round holds its snapshot: that goes at once, and none is taken before there is room. */
 static void test_rebase_for_room(void **state)
 {
@@ -462,6 +460,8 @@ static void test_rebase_for_room(void **state)
     sim_free(sim);
 }
 
+/* ---- admission */
+
 static void test_admission(void **state)
 {
     (void)state;
@@ -484,6 +484,14 @@ static void test_admission(void **state)
     drover_admission_count(admission, sims[0]->job, second);
     g_autofree char *same_host = drover_admission_refuse(admission, sims[1]->job, sims[1]->job->disks->pdata[0]);
     assert_non_null(strstr(same_host, "host-1"));
+    g_autoptr(GPtrArray) jobs = g_ptr_array_new();
+    for (int i = 0; i < 3; i++)
+        g_ptr_array_add(jobs, sims[i]->job);
+    g_auto(GStrv) full = drover_admission_full_hosts(admission, jobs, sims[0]->job->source.vcenter);
+    assert_int_equal(g_strv_length(full), 1);
+    assert_string_equal(full[0], "host-1");
+    g_auto(GStrv) elsewhere = drover_admission_full_hosts(admission, jobs, "another");
+    assert_int_equal(g_strv_length(elsewhere), 0);
     g_autofree char *other_host = drover_admission_refuse(admission, sims[2]->job, sims[2]->job->disks->pdata[0]);
     assert_null(other_host);
     for (int i = 0; i < 3; i++)

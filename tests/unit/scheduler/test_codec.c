@@ -201,11 +201,12 @@ static void test_tasks_for_a_vm(void **state)
     while (sim->job->phase != DROVER_PHASE_COPYING)
         sim_fair(sim);
     DroverDisk *disk = sim->job->disks->pdata[0];
+    const char *const full[] = {"host-1", "host-2", NULL};
     for (guint i = 0; i < disk->tasks->len; i++) {
         const DroverTask *task = disk->tasks->pdata[i];
         g_autoptr(GBytes) packed = task->kind == DROVER_TASK_COPY      ? codec_copy_task(sim->job, disk, task, 0, 1)
                                    : task->kind == DROVER_TASK_INSPECT ? codec_inspect_task(sim->job, disk, task, 1)
-                                                                       : codec_source_vm_task(sim->job, disk, task, 1);
+                                                                       : codec_source_vm_task(sim->job, disk, task, full, 8, 1);
         gsize len = 0;
         const uint8_t *data = g_bytes_get_data(packed, &len);
         Drover__V1__Task *message = drover__v1__task__unpack(NULL, len, data);
@@ -216,6 +217,9 @@ static void test_tasks_for_a_vm(void **state)
             assert_string_equal(message->inspect->source->vsphere->snapshot_moref, "snapshot-1");
         } else {
             assert_string_equal(message->source_vm->vm_moref, "vm-7");
+            assert_int_equal(message->source_vm->n_full_hosts, 2);
+            assert_string_equal(message->source_vm->full_hosts[1], "host-2");
+            assert_int_equal(message->source_vm->transfers_per_host, 8);
             assert_int_equal(message->source_vm->n_disk_keys, 1);
             assert_int_equal(message->source_vm->disk_keys[0], 2000);
             assert_string_equal(message->source_vm->snapshot_name, "drover-job-1-r0");
