@@ -186,7 +186,7 @@ static void hanging_storage_ends_as_retryable(void **state)
         {"-r file %s", "--filter=delay file %s wdelay=3600", "DRV-TARGET-WRITE", true},
         {"-r file %s",
          "eval get_size='echo 2097152' can_write='exit 0' can_flush='exit 0' thread_model='echo parallel' pread='exit 1' "
-         "pwrite='cat >/dev/null' flush='sleep 3600'",
+         "pwrite='cat >/dev/null' flush='sleep 5'",
          "DRV-TARGET-FLUSH", false},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
