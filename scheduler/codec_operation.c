@@ -65,6 +65,7 @@ static void fill_preflight(GPtrArray *arena, Drover__V1__VolumeOperation *messag
         one->disk_id = disk->disk_id;
         one->size_bytes = disk->target_size_bytes;
         one->disk_key = disk->source_key;
+        one->volume_id = disk->volume_id;
         if (wanted != NULL)
             one->disk_offering = wanted->disk_offering;
         asked->disks[asked->n_disks++] = one;

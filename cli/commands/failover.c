@@ -18,7 +18,7 @@ static bool has_succeeded(const DroverJobView *view)
 
 static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
 {
-    g_autofree char *zone = NULL, *offering = NULL, *template_id = NULL, *os_type = NULL;
+    g_autofree char *zone = NULL, *offering = NULL, *template_id = NULL, *os_type = NULL, *boot_type = NULL, *boot_mode = NULL;
     g_auto(GStrv) networks = NULL;
     gboolean wait = FALSE;
     const GOptionEntry flags[] = {
@@ -27,6 +27,8 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
         {"network", 0, 0, G_OPTION_ARG_STRING_ARRAY, &networks, "Network; overrides the submission's; may be repeated",
          "ID"},
         {"os-type", 0, 0, G_OPTION_ARG_STRING, &os_type, "OS type; overrides the submission's", "TYPE"},
+        {"boot-type", 0, 0, G_OPTION_ARG_STRING, &boot_type, "BIOS or UEFI; overrides the submission's", "TYPE"},
+        {"boot-mode", 0, 0, G_OPTION_ARG_STRING, &boot_mode, "LEGACY or SECURE; overrides the submission's", "MODE"},
         {"zone", 0, 0, G_OPTION_ARG_STRING, &zone, "Zone; overrides the submission's", "ZONE"},
         {"wait", 0, 0, G_OPTION_ARG_NONE, &wait, "Wait for the end of the failover and exit by its outcome", NULL},
         {NULL},
@@ -46,6 +48,8 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
     target.service_offering = (char *)(offering ? offering : none);
     target.template_id = (char *)(template_id ? template_id : none);
     target.os_type = (char *)(os_type ? os_type : none);
+    target.boot_type = (char *)(boot_type ? boot_type : none);
+    target.boot_mode = (char *)(boot_mode ? boot_mode : none);
     target.network_ids = networks;
     target.n_network_ids = networks ? g_strv_length(networks) : 0;
     bool overrides = zone || offering || template_id || os_type || networks;
@@ -59,8 +63,12 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
     if (code != DROVER_EXIT_OK || !wait)
         return code;
     const char *const ids[] = {session.argv[1], NULL};
-    return drover_watch(&session, ids,
+    code = drover_watch(&session, ids,
                         &(DroverWatchOptions){.appear_ms = 15000, .finished = has_ended, .succeeded = has_succeeded});
+    if (code == DROVER_EXIT_JOB_FAILED)
+        g_printerr("drover: the failover of %s failed or was called off; \"drover log %s\" says why\n", session.argv[1],
+                   session.argv[1]);
+    return code;
 }
 
 const DroverCommand drover_command_failover = {
@@ -68,6 +76,6 @@ const DroverCommand drover_command_failover = {
     .synopsis = "live JOB",
     .summary = "start the target VM from a job's volumes",
     .description = "Hands the job's volumes over to the VM at the target (deployed now if it is missing), root disk first,\n"
-                   "and starts it.",
+                   "and starts it. Whether they fit there is asked before anything is touched: what does not is called off.",
     .run = run,
 };

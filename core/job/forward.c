@@ -198,11 +198,17 @@ uint64_t drover_step_task_bytes(const Step *step, uint64_t allocated_bytes)
     return one_by_one ? DROVER_RANGE_MAX : drover_plan_task_bytes(allocated_bytes, step->at->copy_slots);
 }
 
-/* Before the first thing is made, the agent says whether the job fits there: sizes, offerings, quota, names, placement. */
+/*
+ * Before the first thing is made, and before the VM is when that was asked for later, the agent says whether the job fits
+ * there: sizes, offerings, quota, names, placement, firmware.
+ */
 static bool fits_target(Step *step)
 {
     const DroverJob *job = step->job;
-    if (job->target_checked || job->round > 0 || job->ledger->len > 0)
+    bool first = job->round == 0 && job->ledger->len == 0;
+    bool vm = job->failover_requested && drover_ledger_find(job, DROVER_LEDGER_VM, "") == NULL &&
+              !drover_source_is_off(job);
+    if (job->target_checked || (!first && !vm))
         return true;
     if (drover_step_may_operate(step, NULL))
         drover_step_operation(step, DROVER_OP_PREFLIGHT_TARGET, NULL, false);
@@ -368,6 +374,8 @@ static void cutover(Step *step)
         job->failover_kind = DROVER_FAILOVER_LIVE;
         job->dirty = true;
     }
+    if (!fits_target(step))
+        return;
     bool vm = prepare_vm(step), detached = detach_all(step);
     set_failover_status(job, vm ? "switching_volume" : "creating_vm");
     if (!vm || !detached)

@@ -18,6 +18,9 @@ typedef struct {
 void drover_step_enter(Step *step, DroverPhase phase);
 void drover_step_fail(Step *step, const DroverFault *fault); /* ends the job unless it is ending already */
 
+/* The failover is not to be; what is copied stays and goes on being brought up to date. */
+void drover_step_call_off(Step *step, const DroverFault *fault);
+
 /* forward.c */
 void drover_step_forward(Step *step);
 void drover_step_round_end(Step *step, DroverDisk *disk); /* the export is closed, every cell read back */

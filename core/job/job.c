@@ -85,6 +85,19 @@ void drover_step_fail(Step *step, const DroverFault *fault)
     drover_step_begin_undo(step, DROVER_PHASE_FAILING);
 }
 
+void drover_step_call_off(Step *step, const DroverFault *fault)
+{
+    DroverJob *job = step->job;
+    job->failover_requested = false;
+    job->final_round = false;
+    job->dirty = true;
+    drover_set_string(&job->failover_status, "failed");
+    drover_outputs_audit(step->outputs, "error", "job.failover-stopped", NULL,
+                         "The failover is called off, the copy is kept and the source goes on running: %s", fault->message);
+    if (job->phase == DROVER_PHASE_CUTOVER)
+        drover_step_enter(step, job->round_interval_ms > 0 ? DROVER_PHASE_REPLICATING : DROVER_PHASE_PARKING);
+}
+
 static void refuse(Step *step, const char *what, const char *why)
 {
     drover_outputs_audit(step->outputs, "warning", "job.command-refused", NULL, "%s refused: %s", what, why);
@@ -158,6 +171,7 @@ static void failover(Step *step, const DroverInput *input)
         job->spec = g_bytes_ref(input->spec);
     }
     job->failover_requested = true;
+    job->target_checked = false; /* what there is no VM for need not have room for one */
     job->failover_kind = input->failover;
     drover_set_string(&job->failover_status, "pending");
     job->failover_started_at_ms = step->at->now_ms;

@@ -348,5 +348,8 @@ void drover_step_operation_failed(Step *step, const char *operation_id, const Dr
         *not_before = next_try(step, *failures);
         return;
     }
-    drover_step_fail(step, fault);
+    if (op->kind == DROVER_OP_PREFLIGHT_TARGET && job->ledger->len > 0)
+        drover_step_call_off(step, fault);
+    else
+        drover_step_fail(step, fault);
 }

@@ -59,8 +59,8 @@ bool drover_phase_may_follow(DroverPhase from, DroverPhase to)
                to == DROVER_PHASE_REPLICATING;
     case DROVER_PHASE_REPLICATING:
         return to == DROVER_PHASE_PREFLIGHT || to == DROVER_PHASE_PARKING;
-    case DROVER_PHASE_CUTOVER:
-        return to == DROVER_PHASE_STARTING;
+    case DROVER_PHASE_CUTOVER: /* or called off before it began */
+        return to == DROVER_PHASE_STARTING || to == DROVER_PHASE_PARKING || to == DROVER_PHASE_REPLICATING;
     case DROVER_PHASE_STARTING:
         return to == DROVER_PHASE_COMPLETED;
     case DROVER_PHASE_FAILING:

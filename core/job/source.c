@@ -316,18 +316,6 @@ void drover_step_source_done(Step *step, int action, const DroverSourceReport *r
     }
 }
 
-/* The guest was asked and has not gone off: somebody decides. The failover waits for that, the copy goes on. */
-static void failover_waits(Step *step, const DroverFault *fault)
-{
-    DroverJob *job = step->job;
-    drover_ledger_gone(job, DROVER_LEDGER_SOURCE_POWER, "");
-    job->failover_requested = false;
-    job->final_round = false;
-    drover_set_string(&job->failover_status, "failed");
-    drover_outputs_audit(step->outputs, "error", "job.failover-stopped", NULL,
-                         "The failover is called off, the round goes on with the source running: %s", fault->message);
-}
-
 void drover_step_source_failed(Step *step, int action, const DroverFault *fault)
 {
     DroverJob *job = step->job;
@@ -344,7 +332,9 @@ void drover_step_source_failed(Step *step, int action, const DroverFault *fault)
         drover_outputs_audit(step->outputs, "warning", "source.not-seen", NULL, "VM %s could not be looked at: %s",
                              job->source.vm_moref, fault->message);
     } else if (!undoing && action == DROVER_SOURCE_POWER_OFF && g_strcmp0(fault->code, "DRV-SOURCE-POWER-WAIT") == 0) {
-        failover_waits(step, fault);
+        /* The guest was asked and has not gone off: somebody decides. */
+        drover_ledger_gone(job, DROVER_LEDGER_SOURCE_POWER, "");
+        drover_step_call_off(step, fault);
     } else if (!undoing) {
         drover_step_fail(step, fault);
     }

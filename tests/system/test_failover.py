@@ -6,7 +6,7 @@ import json
 import pytest
 
 from fleet import wait_for
-from observe import (MIB, cloud, job_hash, make_raw, nothing_left, same_content, view, wait_job)
+from observe import (MIB, cloud, job_hash, job_log, make_raw, nothing_left, same_content, view, wait_job)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,21 @@ def test_failover_later(fleet, disks):
     wait_for(lambda: view(fleet).hget("drover:failover:later", "status") == "completed", 60, "The failover")
     wait_job(fleet, "later")
     check_running(fleet, disks[:2], "later")
+
+
+def test_a_failover_that_does_not_fit_is_called_off(fleet, disks):
+    """Before anything is touched; the copy stays, and the failover may be asked for again."""
+    submit(fleet, disks[:1], "misfit")
+    wait_job(fleet, "misfit")
+    fleet.drover("failover", "live", "misfit", "--service-offering", "no-such-offering", "--boot-mode", "SECURE")
+    wait_for(lambda: "job.failover-stopped" in job_log(fleet, "misfit"), 60, "The refusal")
+    assert "DRV-TARGET-" in job_log(fleet, "misfit")
+    final = wait_job(fleet, "misfit")
+    assert final["status"] == "completed" and view(fleet).hget("drover:failover:misfit", "status") == "failed"
+    assert not [v for v in cloud(fleet)["vms"].values() if v["name"] == "vm-misfit"]
+    fleet.drover("failover", "live", "misfit", "--service-offering", "Small Instance", "--boot-mode", "LEGACY", "--wait")
+    wait_job(fleet, "misfit")
+    check_running(fleet, disks[:1], "misfit")
 
 
 def test_failover_survives_the_agent(fleet, disks):

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "core/dispatch/queue.h"
+#include "core/job/source_vm.h"
 #include "core/task/task.h"
 #include "core/task/verify.h"
 
@@ -220,8 +221,10 @@ static void execute(Sim *sim, const DroverOperation *op, DroverOperationResult *
         result->vm_state = sim->vm_state;
         break;
     case DROVER_OP_PREFLIGHT_TARGET:
-        if (g_hash_table_size(sim->volumes) > 0 || *sim->vm_id != '\0')
+        if (*sim->vm_id != '\0' || (g_hash_table_size(sim->volumes) > 0 && !sim->job->failover_requested))
             sim_problem(sim, "asking whether the job fits when something is made already");
+        if (drover_source_is_off(sim->job))
+            sim_problem(sim, "asking whether the job fits while nobody serves");
         break;
     case DROVER_OP_DESTROY_VM: {
         GHashTableIter iter;

@@ -180,6 +180,24 @@ static void test_failover_after_parking(void **state)
     sim_free(sim);
 }
 
+static void test_failover_that_does_not_fit(void **state)
+{
+    (void)state;
+    Sim *sim = sim_new(2, false);
+    sim_finish(sim);
+    sim_command(sim, DROVER_INPUT_FAILOVER);
+    assert_int_equal(sim->inbox->len, 1);
+    sim_operate(sim, 0, &permanent);
+    sim_finish(sim);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_COMPLETED);
+    assert_string_equal(sim->job->failover_status, "failed");
+    assert_string_equal(sim->vm_id, "");
+    sim_command(sim, DROVER_INPUT_FAILOVER);
+    sim_finish(sim);
+    assert_string_equal(sim->vm_state, "Running");
+    sim_free(sim);
+}
+
 static void test_target_too_small(void **state)
 {
     (void)state;
@@ -316,6 +334,7 @@ int main(void)
         cmocka_unit_test(test_too_many_failures),
         cmocka_unit_test(test_undo_that_fails_leaves_a_ledger),
         cmocka_unit_test(test_failover_after_parking),
+        cmocka_unit_test(test_failover_that_does_not_fit),
         cmocka_unit_test(test_target_too_small),
         cmocka_unit_test(test_repairs_are_bounded),
         cmocka_unit_test(test_poisoned_generation),

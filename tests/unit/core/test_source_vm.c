@@ -73,6 +73,36 @@ static void test_failover_when_told(void **state)
     sim_free(sim);
 }
 
+static bool asks_whether_it_fits(const Sim *sim)
+{
+    const DroverOperation *op = sim->inbox->len > 0 ? sim->inbox->pdata[0] : NULL;
+    return op != NULL && op->kind == DROVER_OP_PREFLIGHT_TARGET;
+}
+
+/* Asked for later, refused by the target: nothing was touched, and it may be asked for again. */
+static void test_failover_that_does_not_fit(void **state)
+{
+    (void)state;
+    Sim *sim = sim_new_vm(2, false);
+    sim_finish(sim);
+    sim_command(sim, DROVER_INPUT_FAILOVER);
+    for (int i = 0; i < 1000 && !asks_whether_it_fits(sim); i++)
+        sim_fair(sim);
+    assert_true(asks_whether_it_fits(sim));
+    assert_int_equal(sim->vm.snapshots, 1);
+    sim_operate(sim, 0, &permanent);
+    sim_finish(sim);
+    assert_int_equal(sim->job->phase, DROVER_PHASE_COMPLETED);
+    assert_string_equal(sim->job->failover_status, "failed");
+    assert_string_equal(sim->vm_id, "");
+    expect_released(sim, false);
+    sim_command(sim, DROVER_INPUT_FAILOVER);
+    sim_finish(sim);
+    assert_string_equal(sim->job->failover_status, "completed");
+    expect_released(sim, true);
+    sim_free(sim);
+}
+
 static void test_long_rounds_come_before_the_last(void **state)
 {
     (void)state;
@@ -504,6 +534,7 @@ int main(void)
         cmocka_unit_test(test_rounds),
         cmocka_unit_test(test_failover_at_once),
         cmocka_unit_test(test_failover_when_told),
+        cmocka_unit_test(test_failover_that_does_not_fit),
         cmocka_unit_test(test_long_rounds_come_before_the_last),
         cmocka_unit_test(test_comparison_before_the_cutover),
         cmocka_unit_test(test_power_is_left_alone),
