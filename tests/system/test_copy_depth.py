@@ -139,3 +139,16 @@ def test_memory_is_bounded_while_the_target_pauses(servers, tmp_path):
     assert report["bytes"]["resent"] == 0 and report["reconnects"] == 0
     assert report["read_window_bytes"]["largest"] <= budget * MIB
     assert peak["bytes"] <= budget * MIB + OVERHEAD, peak
+
+
+def test_requests_are_smaller_on_a_slow_path(servers):
+    """None takes longer than a tenth of a second once the path is known; on a fast path they have 512 KiB."""
+    sink = servers.nbdkit("null", "64M")
+    for options, least, most in (((), 500 * KIB, 512 * KIB), (("--filter=rate", "rate=8M", "burstiness=0.2"), 64 * KIB, 256 * KIB)):
+        size = 10 * MIB if options else 64 * MIB
+        source = servers.nbdkit(*options[:1], "pattern", str(size), *options[1:])
+        code, said, report = lib_copy.run("--digest=none", source.uri, sink.uri)
+        assert code == 0, said
+        assert report["bytes"]["data"] + report["bytes"]["zero"] == size, report["bytes"]
+        mean = size / report["requests"]["read"]
+        assert least <= mean <= most, (mean, report["requests"])

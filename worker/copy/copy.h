@@ -148,7 +148,7 @@ typedef struct {
     uint64_t memory_bytes;    /* buffers; default 64 MiB, at least 1 MiB */
     uint64_t unflushed_bytes; /* most data sent and not yet reported, in flight included; default and least 64
                                  MiB */
-    uint64_t request_bytes;   /* default 512 KiB, rounded to 64 KiB, at most 2 MiB */
+    uint64_t request_bytes;   /* default 512 KiB, rounded to 64 KiB, at most 2 MiB; less on slow paths */
     uint64_t rate_bytes_per_second; /* 0: unlimited */
 
     uint32_t connect_deadline_ms;   /* first connection of each side, tries included; default 30 s */

@@ -89,6 +89,7 @@ struct DroverCopy {
     bool blocked;                 /* nothing more can be issued before something is reported */
     bool exhausted;               /* every cell is in ACTIVE or done */
     uint64_t read_max, write_max; /* bytes a request, by what the servers take */
+    uint64_t request_least;       /* requests are multiples of it, so far as areas allow */
     uint8_t *zeroes;              /* request_bytes of them, for servers that cannot zero */
     uint64_t block_align;         /* both sides' minimum block */
 

@@ -14,6 +14,7 @@
 #define LONG_PATH_US 5000
 #define GROWTH_US INT64_C(100000)
 #define WINDOW_START (UINT64_C(4) << 20)
+#define REQUEST_LEAST (UINT64_C(64) << 10)
 #define WINDOW_FLOOR (UINT64_C(1) << 20)
 
 void engine_fail(DroverCopy *copy, DroverErrorClass error_class, const DroverRange *region,
@@ -100,6 +101,17 @@ static uint64_t request_limit(const DroverCopy *copy, const DroverExportInfo *in
     return MAX(info->max_block / copy->block_align * copy->block_align, copy->block_align);
 }
 
+/* No smaller than what both servers like best, and digests are made of. */
+static uint64_t request_least(const DroverCopy *copy)
+{
+    uint64_t least = REQUEST_LEAST;
+    const DroverExportInfo *ends[] = {drover_side_info(copy->source), drover_side_info(copy->target)};
+    for (size_t i = 0; i < G_N_ELEMENTS(ends); i++)
+        least = MAX(least, ends[i]->preferred_block);
+    least = MAX(least, copy->block_align);
+    return MIN(least, copy->params.request_bytes);
+}
+
 static bool start(DroverCopy *copy, int64_t now_us, GError **error)
 {
     if (drover_side_info(copy->source) == NULL || drover_side_info(copy->target) == NULL)
@@ -110,6 +122,7 @@ static bool start(DroverCopy *copy, int64_t now_us, GError **error)
         return false;
     copy->read_max = request_limit(copy, drover_side_info(copy->source));
     copy->write_max = request_limit(copy, drover_side_info(copy->target));
+    copy->request_least = request_least(copy);
     drover_side_take_loss(copy->target);
     engine_commit_start(copy);
     copy->began_us = copy->last_write_us = now_us;

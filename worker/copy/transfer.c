@@ -390,7 +390,8 @@ static void issue_hole(DroverCopy *copy, Cell *cell, const DroverSegment *segmen
 static bool issue_data(DroverCopy *copy, Cell *cell, const DroverSegment *segment, int64_t now_us)
 {
     uint64_t offset = segment->offset + cell->segment_done;
-    uint64_t grid_end = (offset / copy->params.request_bytes + 1) * copy->params.request_bytes;
+    uint64_t grid = drover_window_request(&copy->read_window, copy->params.request_bytes, copy->request_least);
+    uint64_t grid_end = (offset / grid + 1) * grid;
     uint64_t len = MIN(grid_end, segment->offset + segment->length) - offset;
     if (copy->unflushed_bytes + len > copy->params.unflushed_bytes) {
         copy->blocked = true;

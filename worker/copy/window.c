@@ -2,6 +2,7 @@
 #include "worker/copy/window.h"
 
 #define SAMPLE_US 50000
+#define FEW_SAMPLES 3u
 
 static uint64_t within(uint64_t bytes, uint64_t limit_bytes)
 {
@@ -29,6 +30,8 @@ static void settle(DroverWindow *window)
         rate = window->rate[i] > rate ? window->rate[i] : rate;
         min_us = window->min_us[i] < min_us ? window->min_us[i] : min_us;
     }
+    /* The first samples tell little: of a long path they hold the first answers only. */
+    window->best_rate = ++window->samples > FEW_SAMPLES ? rate : 0;
     /* A sample right after the window has grown still counts answers of the smaller one, so that twice would
      * double it only every second round trip: four times, as long as more brings more. */
     unsigned newest = (window->next + DROVER_WINDOW_SAMPLES - 1) % DROVER_WINDOW_SAMPLES;
@@ -71,4 +74,14 @@ void drover_window_refused(DroverWindow *window)
     uint64_t half = window->bytes / 2;
     window->cap_bytes = half > DROVER_WINDOW_STEP_BYTES ? half : DROVER_WINDOW_STEP_BYTES;
     window->bytes = within(window->bytes, window->cap_bytes);
+}
+
+uint64_t drover_window_request(const DroverWindow *window, uint64_t largest, uint64_t least)
+{
+    uint64_t timely = window->best_rate / (1000000 / DROVER_WINDOW_REQUEST_US);
+    uint64_t size = largest;
+    while (size / 2 >= least && size / 2 % least == 0 &&
+           (size > window->bytes / 2 || (window->best_rate > 0 && size > timely)))
+        size /= 2;
+    return size;
 }

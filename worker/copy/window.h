@@ -31,6 +31,8 @@ typedef struct {
     uint64_t rate[DROVER_WINDOW_SAMPLES];   /* bytes per second */
     uint64_t min_us[DROVER_WINDOW_SAMPLES]; /* UINT64_MAX: no answer came */
     unsigned next;
+    uint64_t samples;   /* ever taken */
+    uint64_t best_rate; /* of the last samples; 0: too few are taken */
 } DroverWindow;
 
 /* START_BYTES: until a path is measured. */
@@ -45,5 +47,12 @@ void drover_window_answered(DroverWindow *window, uint64_t bytes, uint64_t laten
  * DROVER_WINDOW_STEP_BYTES a sample without an error.
  */
 void drover_window_refused(DroverWindow *window);
+
+#define DROVER_WINDOW_REQUEST_US 100000
+/*
+ * How large one request is to be: LARGEST, halved while it is more than half of the window (a server that refuses requests
+ * wants less at a time, too) or takes the path longer than DROVER_WINDOW_REQUEST_US, but not below LEAST; a multiple of LEAST.
+ */
+uint64_t drover_window_request(const DroverWindow *window, uint64_t largest, uint64_t least);
 
 #endif

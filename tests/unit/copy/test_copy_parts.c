@@ -178,6 +178,32 @@ static void the_window_follows_the_path(void **state)
     assert_int_equal(window.bytes, limit);
 }
 
+static void requests_follow_the_window_and_the_path(void **state)
+{
+    (void)state;
+    const uint64_t largest = 512 * KIB, least = 64 * KIB;
+    int64_t now = SECOND;
+    DroverWindow window;
+    drover_window_init(&window, 4096 * KIB, 1024 * KIB, 65536 * KIB, now);
+    assert_int_equal(drover_window_request(&window, largest, least), largest); /* nothing is known yet */
+    settle(&window, 1e8, 200, &now);
+    assert_int_equal(drover_window_request(&window, largest, least), largest);
+    settle(&window, 2e6, 200, &now); /* 200 kB in a tenth of a second */
+    assert_int_equal(drover_window_request(&window, largest, least), 128 * KIB);
+    assert_int_equal(drover_window_request(&window, largest, 256 * KIB), 256 * KIB);
+    assert_int_equal(drover_window_request(&window, 192 * KIB, least), 192 * KIB); /* half of it is no multiple */
+    settle(&window, 1e5, 200, &now);
+    assert_int_equal(drover_window_request(&window, largest, least), least);
+    settle(&window, 1e9, 200, &now);
+    assert_int_equal(drover_window_request(&window, largest, least), largest);
+    for (int i = 0; i < 20; i++) {
+        now += SECOND / 10;
+        drover_window_refused(&window);
+        drover_window_answered(&window, 65536 * KIB, 100, now);
+    }
+    assert_int_equal(drover_window_request(&window, largest, least), least);
+}
+
 static void percentiles_are_right_within_ten_percent(void **state)
 {
     (void)state;
@@ -286,6 +312,7 @@ int main(void)
         cmocka_unit_test(the_rate_holds),
         cmocka_unit_test(a_grant_expires_to_its_floor),
         cmocka_unit_test(the_window_follows_the_path),
+        cmocka_unit_test(requests_follow_the_window_and_the_path),
         cmocka_unit_test(percentiles_are_right_within_ten_percent),
         cmocka_unit_test(buffers_come_back),
         cmocka_unit_test(endpoints_come_in_one_form),
