@@ -31,6 +31,7 @@ void server_require(void)
 Server *server_new(const char *name, uint64_t size)
 {
     Server *server = g_new0(Server, 1);
+    g_mutex_init(&server->mutex);
     server->directory = g_dir_make_tmp("drover-copy-test-XXXXXX", NULL);
     if (server->directory == NULL)
         die("temporary directory");
@@ -60,7 +61,7 @@ static bool listens(const Server *server)
     return ok;
 }
 
-void server_restart(Server *server)
+static void run(Server *server)
 {
     g_autoptr(GError) error = NULL;
     g_unlink(server->socket);
@@ -75,6 +76,40 @@ void server_restart(Server *server)
             die("nbdkit ended at once");
         g_usleep(5000);
     }
+}
+
+/* Under the mutex. */
+static bool has_aborted(const Server *server)
+{
+    siginfo_t info = {0};
+    return server->pid != 0 && waitid(P_PID, (id_t)server->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == server->pid && info.si_code != CLD_EXITED && info.si_status == SIGABRT;
+}
+
+static void *keep(void *data)
+{
+    Server *server = data;
+    bool over = false;
+    while (!over) {
+        g_usleep(20000);
+        g_mutex_lock(&server->mutex);
+        over = server->over;
+        if (!over && has_aborted(server)) {
+            waitpid(server->pid, NULL, 0);
+            run(server);
+        }
+        g_mutex_unlock(&server->mutex);
+    }
+    return NULL;
+}
+
+void server_restart(Server *server)
+{
+    g_mutex_lock(&server->mutex);
+    run(server);
+    if (server->keeper == NULL)
+        server->keeper = g_thread_new("keeper", keep, server);
+    g_mutex_unlock(&server->mutex);
 }
 
 void server_start_command(Server *server, const char *command)
@@ -96,23 +131,30 @@ void server_start(Server *server, const char *args, const char *params)
 
 void server_signal(Server *server, int signal_number)
 {
+    g_mutex_lock(&server->mutex);
     kill(server->pid, signal_number);
+    g_mutex_unlock(&server->mutex);
 }
 
 void server_kill(Server *server)
 {
-    if (server->pid == 0)
-        return;
-    kill(server->pid, SIGKILL);
-    waitpid(server->pid, NULL, 0);
-    server->pid = 0;
+    g_mutex_lock(&server->mutex);
+    if (server->pid != 0) {
+        kill(server->pid, SIGKILL);
+        waitpid(server->pid, NULL, 0);
+        server->pid = 0;
+    }
+    g_mutex_unlock(&server->mutex);
 }
 
 bool server_is_running(Server *server)
 {
-    if (server->pid != 0 && waitpid(server->pid, NULL, WNOHANG) != 0)
+    g_mutex_lock(&server->mutex);
+    if (server->pid != 0 && !has_aborted(server) && waitpid(server->pid, NULL, WNOHANG) != 0)
         server->pid = 0;
-    return server->pid != 0;
+    bool running = server->pid != 0;
+    g_mutex_unlock(&server->mutex);
+    return running;
 }
 
 void server_free(Server *server)
@@ -120,6 +162,12 @@ void server_free(Server *server)
     if (server == NULL)
         return;
     server_kill(server);
+    g_mutex_lock(&server->mutex);
+    server->over = true;
+    g_mutex_unlock(&server->mutex);
+    if (server->keeper != NULL)
+        g_thread_join(server->keeper);
+    g_mutex_clear(&server->mutex);
     g_unlink(server->socket);
     g_unlink(server->disk);
     g_rmdir(server->directory);

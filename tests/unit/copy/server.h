@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nbdkit children for the engine's tests, each on a Unix socket in a directory of its own. Failures end the
- * test program. */
+/*
+ * nbdkit children for the engine's tests, each on a Unix socket in a directory of its own. Failures end the test program.
+ * nbdkit 1.32 aborts now and then when a client leaves in the middle of an answer: then it is started again, as whoever
+ * runs it must.
+ */
 #ifndef DROVER_TESTS_UNIT_COPY_SERVER_H
 #define DROVER_TESTS_UNIT_COPY_SERVER_H
 
 #include <glib.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "worker/copy/copy.h"
@@ -14,7 +18,10 @@ typedef struct {
     char *disk; /* DIRECTORY/NAME.raw, a sparse file of zeroes at first */
     char *socket;
     char **argv;
-    GPid pid;
+    GMutex mutex; /* over PID: of the test, and of the keeper */
+    GPid pid;     /* 0: not running */
+    GThread *keeper;
+    bool over;
 } Server;
 
 /* Exits with 77 (1 in CI) when nbdkit is missing. First thing in main(). */
