@@ -135,20 +135,46 @@ static int on_complete(void *user, int *error)
     return 1;
 }
 
+static bool is_answer(const DroverOp *op, const char *context, uint64_t offset, int error)
+{
+    return error == 0 && strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0 && offset == op->offset &&
+           op->runs->len == 0;
+}
+
+static void add_run(DroverOp *op, uint64_t length, bool zero)
+{
+    DroverRun run = {length, zero};
+    if (length > 0)
+        g_array_append_val(op->runs, run);
+}
+
+/* With extended headers (libnbd 1.18) servers tell runs of 4 GiB and more; older ones are asked in the older way. */
+#ifdef LIBNBD_HAVE_NBD_AIO_BLOCK_STATUS_64
+static int on_extents(void *user, const char *context, uint64_t offset, nbd_extent *entries, size_t n, int *error)
+{
+    DroverOp *op = user;
+    if (!is_answer(op, context, offset, *error))
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        add_run(op, entries[i].length, (entries[i].flags & LIBNBD_STATE_ZERO) != 0);
+    return 0;
+}
+#define ask_extents nbd_aio_block_status_64
+#define EXTENTS_CALLBACK nbd_extent64_callback
+#else
 static int on_extents(void *user, const char *context, uint64_t offset, uint32_t *entries, size_t n,
                       int *error)
 {
     DroverOp *op = user;
-    if (*error != 0 || strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 || offset != op->offset ||
-        op->runs->len > 0)
+    if (!is_answer(op, context, offset, *error))
         return 0;
-    for (size_t i = 0; i + 1 < n; i += 2) {
-        DroverRun run = {entries[i], (entries[i + 1] & LIBNBD_STATE_ZERO) != 0};
-        if (run.length > 0)
-            g_array_append_val(op->runs, run);
-    }
+    for (size_t i = 0; i + 1 < n; i += 2)
+        add_run(op, entries[i], (entries[i + 1] & LIBNBD_STATE_ZERO) != 0);
     return 0;
 }
+#define ask_extents nbd_aio_block_status
+#define EXTENTS_CALLBACK nbd_extent_callback
+#endif
 
 static int64_t send_op(DroverConn *conn, DroverOp *op)
 {
@@ -166,9 +192,8 @@ static int64_t send_op(DroverConn *conn, DroverOp *op)
         if (op->runs != NULL)
             g_array_unref(op->runs);
         op->runs = g_array_new(FALSE, FALSE, sizeof(DroverRun));
-        return nbd_aio_block_status(conn->nbd, op->len, op->offset,
-                                    (nbd_extent_callback){.callback = on_extents, .user_data = op}, done,
-                                    op->flags);
+        return ask_extents(conn->nbd, op->len, op->offset,
+                           (EXTENTS_CALLBACK){.callback = on_extents, .user_data = op}, done, op->flags);
     }
     g_assert_not_reached();
 }
