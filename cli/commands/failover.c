@@ -5,10 +5,32 @@
 #include "cli/watch.h"
 #include "lib/base/drain.h"
 
+#define TAKEN_UP_US (60 * G_TIME_SPAN_SECOND)
+
+/* A failover that failed may be asked for again: what its end said is not the answer. */
+static struct {
+    char *started_at; /* of the failover before; "": none */
+    int64_t until_us; /* one that is not taken up by then was refused */
+} before;
+
 static bool has_ended(const DroverJobView *view)
 {
     static const char *const ends[] = {"completed", "failed", NULL};
-    return g_strv_contains(ends, drover_view_text(view->failover, "status"));
+    const char *status = drover_view_text(view->failover, "status");
+    bool another = strcmp(drover_view_text(view->failover, "started_at"), before.started_at) != 0;
+    if (!another && strcmp(status, "completed") != 0)
+        return g_get_monotonic_time() >= before.until_us;
+    return g_strv_contains(ends, status);
+}
+
+static bool remember(DroverSession *session, const char *job_id, GError **error)
+{
+    g_autoptr(DroverJobView) view = NULL;
+    if (!drover_session_redis(session, error) || !drover_view_job(session->redis, job_id, &view, error))
+        return false;
+    before.started_at = g_strdup(view != NULL ? drover_view_text(view->failover, "started_at") : "");
+    before.until_us = g_get_monotonic_time() + TAKEN_UP_US;
+    return true;
 }
 
 static bool has_succeeded(const DroverJobView *view)
@@ -40,8 +62,12 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
     if (strcmp(session.argv[0], "live") != 0)
         return drover_session_usage(&session, "'%s' is no kind of failover: write drover failover live JOB",
                                     session.argv[0]);
-    if (wait)
+    g_autoptr(GError) error = NULL;
+    if (wait) {
         drover_drain_install();
+        if (!remember(&session, session.argv[1], &error))
+            return drover_session_fail(&session, error);
+    }
     const char *none = protobuf_c_empty_string;
     Drover__V1__TargetSpec target = DROVER__V1__TARGET_SPEC__INIT;
     target.zone = (char *)(zone ? zone : none);
@@ -68,6 +94,7 @@ static DroverExitCode run(const DroverCommand *command, int argc, char **argv)
     if (code == DROVER_EXIT_JOB_FAILED)
         g_printerr("drover: the failover of %s failed or was called off; \"drover log %s\" says why\n", session.argv[1],
                    session.argv[1]);
+    g_free(before.started_at);
     return code;
 }
 

@@ -127,10 +127,12 @@ def test_a_killed_quickstart_takes_its_fleet_with_it(tmp_path, raw):
     scratch.mkdir()
     run = subprocess.Popen([SCRIPT, "--image", raw], env=environment(scratch), stdin=subprocess.DEVNULL,
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = []
     for line in run.stdout:
+        said.append(line)
         if "preflight" in line:
             break
-    assert len(processes_naming(scratch)) >= 8
+    assert len(processes_naming(scratch)) >= 8, "".join(said)
     run.kill()
     run.wait()
     run.stdout.close()
