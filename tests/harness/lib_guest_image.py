@@ -16,8 +16,7 @@ PACKAGES = ["busybox-static", "udev", "lvm2", "mdadm", "dmsetup", "libdevmapper1
 PROGRAMS = ["usr/bin/udevadm", "usr/sbin/lvm", "usr/sbin/mdadm", "usr/sbin/dmsetup", "usr/lib/udev/scsi_id"]
 ESSENTIAL = ["bash", "lsblk", "findmnt", "swapon", "install"]  # any Debian has them: taken from this machine
 ROOT_MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "crc32c_generic", "ext4"]  # up to the root file system
-TLS_MODULES = ["tls", "gcm", "ctr", "ghash-generic", "aes_generic", "chacha20poly1305", "chacha_generic", "poly1305_generic", "seqiv"]
-MODULES = [*ROOT_MODULES, "dm-mod", "md-mod", "raid1", *TLS_MODULES]
+MODULES = [*ROOT_MODULES, "dm-mod", "md-mod", "raid1"]
 RECIPE = 2  # counts changes of what is made from the packages
 SIZE_MIB = 96
 
